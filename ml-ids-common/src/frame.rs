@@ -1,0 +1,27 @@
+//! How the parser reads a frame: from a slice on the host, from packet memory in the kernel.
+
+/// Read access to a frame in 16-bit steps. Every header that the parser reads starts at an even offset, and packet
+/// memory is at least 2-byte aligned, so half-word loads are what the kernel side can do without byte shuffling.
+pub trait FrameReader {
+    /// `N` half words at byte offset `offset`, in memory order (use `u16::from_be`). `None` past the captured end.
+    fn halfwords<const N: usize>(&self, offset: u32) -> Option<[u16; N]>;
+}
+
+/// A captured frame in memory.
+#[derive(Clone, Copy, Debug)]
+pub struct SliceReader<'a>(pub &'a [u8]);
+
+impl FrameReader for SliceReader<'_> {
+    #[inline]
+    fn halfwords<const N: usize>(&self, offset: u32) -> Option<[u16; N]> {
+        let start = usize::try_from(offset).ok()?;
+        let bytes = self.0.get(start..start.checked_add(2 * N)?)?;
+        let mut words = [0u16; N];
+        for (word, pair) in words.iter_mut().zip(bytes.chunks_exact(2)) {
+            if let [low, high] = *pair {
+                *word = u16::from_ne_bytes([low, high]);
+            }
+        }
+        Some(words)
+    }
+}

@@ -1,0 +1,48 @@
+//! What the kernel programs and the agent must agree on: packet parsing, the flow key, the flow engine, the layout of
+//! a finished flow's record, and the counters.
+//!
+//! Everything here is `no_std`, integer only and free of panics, because the very same code is compiled into the eBPF
+//! object and into the agent. Live capture and offline replay therefore cannot drift apart: they run one engine.
+//!
+//! ```text
+//! frame ─► parse ─► Packet ─► FlowState::plan / apply ─► FlowRecord
+//! ```
+#![no_std]
+
+mod counters;
+mod engine;
+mod flow;
+mod frame;
+mod key;
+mod packet;
+mod parse;
+mod profile;
+mod record;
+
+pub use counters::{Counters, FlowCounters, Hook, HookCounters};
+pub use engine::{Plan, SweepAction};
+pub use flow::{Direction, FlowState, Life, LockedFlow, Spans};
+pub use frame::{FrameReader, SliceReader};
+pub use key::{Address, FlowKey, IpVersion};
+pub use packet::{Packet, Skip, TcpFlags};
+pub use parse::{MAX_EXTENSION_HEADERS, MAX_HEADER_OFFSET, MAX_VLAN_TAGS, parse_ethernet, parse_network};
+pub use profile::{ACTIVITY_LIMIT_US, BULK_GAP_US, FLOW_LIMIT_US, LINGER_US, Profile, SUBFLOW_GAP_US};
+pub use record::{EndReason, FlowRecord};
+
+#[cfg(feature = "user")]
+mod user {
+    //! Marks what the agent exchanges with maps as plain data.
+
+    use crate::{Counters, FlowKey, FlowRecord, FlowState, LockedFlow};
+
+    // SAFETY: repr(C) structs of integers without padding; every bit pattern is valid.
+    unsafe impl aya::Pod for FlowKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for FlowState {}
+    // SAFETY: repr(transparent) over FlowState.
+    unsafe impl aya::Pod for FlowRecord {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for LockedFlow<u32> {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Counters {}
+}

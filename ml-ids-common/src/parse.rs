@@ -1,0 +1,203 @@
+//! From frame bytes to a [`Packet`], by `docs/feature-spec.md` section 2: Ethernet, VLAN tags, IPv4 with options, IPv6
+//! with extension headers, TCP, UDP; everything else that is IP becomes a packet with protocol and ports 0.
+
+use crate::{Address, FlowKey, FrameReader, IpVersion, Packet, Profile, Skip, TcpFlags};
+
+/// Deepest stack of 802.1Q/802.1ad tags that is followed.
+pub const MAX_VLAN_TAGS: u32 = 8;
+/// Longest chain of IPv6 extension headers that is followed.
+pub const MAX_EXTENSION_HEADERS: u32 = 8;
+/// No header is read beyond this byte offset of a frame.
+pub const MAX_HEADER_OFFSET: u32 = 4096;
+
+const ETHERTYPE_IPV4: u16 = 0x0800;
+const ETHERTYPE_IPV6: u16 = 0x86dd;
+const ETHERNET_HEADER: u32 = 14;
+const VLAN_TAG: u32 = 4;
+const IPV4_HEADER: u32 = 20;
+const IPV6_HEADER: u32 = 40;
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const UDP_HEADER: u32 = 8;
+/// Protocol number under which everything that is neither TCP nor UDP is kept, as the reference tools do.
+const OTHER: u8 = 0;
+const FRAGMENT_OFFSET: u16 = 0x1fff;
+
+/// Parses an Ethernet frame of `frame_len` bytes (captured bytes: a snapped capture counts what it holds).
+///
+/// # Errors
+/// The reason for which the frame is not a packet of a flow.
+#[inline(always)]
+pub fn parse_ethernet<R: FrameReader>(reader: &R, frame_len: u32, profile: Profile) -> Result<Packet, Skip> {
+    let [_, _, _, _, _, _, ethertype] = reader.halfwords::<7>(0).ok_or(Skip::Truncated)?;
+    parse_network(reader, u16::from_be(ethertype), ETHERNET_HEADER, frame_len, profile)
+}
+
+/// Parses from the network layer on: `offset` is the first byte after the EtherType.
+///
+/// # Errors
+/// The reason for which the frame is not a packet of a flow.
+#[inline(always)]
+pub fn parse_network<R: FrameReader>(
+    reader: &R,
+    ethertype: u16,
+    offset: u32,
+    frame_len: u32,
+    profile: Profile,
+) -> Result<Packet, Skip> {
+    let (mut ethertype, mut offset) = (ethertype, offset);
+    let mut tags = 0;
+    while is_vlan(ethertype) {
+        if tags == MAX_VLAN_TAGS {
+            return Err(Skip::VlanDepth);
+        }
+        let [_, inner] = reader.halfwords::<2>(offset).ok_or(Skip::Truncated)?;
+        ethertype = u16::from_be(inner);
+        offset += VLAN_TAG;
+        tags += 1;
+    }
+    match ethertype {
+        ETHERTYPE_IPV4 => ipv4(reader, offset, frame_len, profile),
+        ETHERTYPE_IPV6 => ipv6(reader, offset, frame_len, profile),
+        _ => Err(Skip::NotIp),
+    }
+}
+
+#[inline(always)]
+const fn is_vlan(ethertype: u16) -> bool {
+    matches!(ethertype, 0x8100 | 0x88a8 | 0x9100)
+}
+
+/// The IP layer's findings, common to both versions.
+struct Network {
+    version: IpVersion,
+    source: Address,
+    destination: Address,
+    /// TCP or UDP with its header in this packet, otherwise [`OTHER`].
+    protocol: u8,
+    /// Offset of the layer 4 header.
+    l4: u32,
+    /// End of the packet by its own length field, at most the end of the frame.
+    end: u32,
+    frame_len: u32,
+}
+
+#[inline(always)]
+fn ipv4<R: FrameReader>(reader: &R, offset: u32, frame_len: u32, profile: Profile) -> Result<Packet, Skip> {
+    let header = reader.halfwords::<10>(offset).ok_or(Skip::Truncated)?;
+    let [version_ihl_tos, total_length, _, fragment, ttl_protocol, _, s0, s1, d0, d1] = header;
+    let version_ihl = (u16::from_be(version_ihl_tos) >> 8) as u8;
+    let header_len = u32::from(version_ihl & 0x0f) * 4;
+    if version_ihl >> 4 != 4 || header_len < IPV4_HEADER {
+        return Err(Skip::Malformed);
+    }
+    let total_length = u32::from(u16::from_be(total_length));
+    let protocol = (u16::from_be(ttl_protocol) & 0xff) as u8;
+    let first_fragment = u16::from_be(fragment) & FRAGMENT_OFFSET == 0;
+    let network = Network {
+        version: IpVersion::V4,
+        source: Address::v4(word(s0, s1)),
+        destination: Address::v4(word(d0, d1)),
+        protocol: if first_fragment && (protocol == TCP || protocol == UDP) { protocol } else { OTHER },
+        l4: offset + header_len,
+        // A length of 0 is a segmentation-offload capture: the packet reaches to the end of the frame.
+        end: if total_length == 0 { frame_len } else { frame_len.min(offset + total_length) },
+        frame_len,
+    };
+    transport(reader, &network, profile)
+}
+
+#[inline(always)]
+fn ipv6<R: FrameReader>(reader: &R, offset: u32, frame_len: u32, profile: Profile) -> Result<Packet, Skip> {
+    let header = reader.halfwords::<20>(offset).ok_or(Skip::Truncated)?;
+    let [version, _, payload_length, next_hop, s0, s1, s2, s3, s4, s5, s6, s7, d0, d1, d2, d3, d4, d5, d6, d7] = header;
+    if u16::from_be(version) >> 12 != 6 {
+        return Err(Skip::Malformed);
+    }
+    let payload_length = u32::from(u16::from_be(payload_length));
+    let first = (u16::from_be(next_hop) >> 8) as u8;
+    let (protocol, l4) = extension_headers(reader, first, offset + IPV6_HEADER)?;
+    let network = Network {
+        version: IpVersion::V6,
+        source: Address([word(s0, s1), word(s2, s3), word(s4, s5), word(s6, s7)]),
+        destination: Address([word(d0, d1), word(d2, d3), word(d4, d5), word(d6, d7)]),
+        protocol: if protocol == TCP || protocol == UDP { protocol } else { OTHER },
+        l4,
+        // 0 is a jumbogram (RFC 2675) or a segmentation-offload capture.
+        end: if payload_length == 0 { frame_len } else { frame_len.min(offset + IPV6_HEADER + payload_length) },
+        frame_len,
+    };
+    transport(reader, &network, profile)
+}
+
+/// Follows the chain of extension headers (RFC 8200, RFC 4302) to the upper-layer protocol and its offset. A fragment
+/// other than the first has no upper-layer header: protocol [`OTHER`].
+#[inline(always)]
+fn extension_headers<R: FrameReader>(reader: &R, first: u8, offset: u32) -> Result<(u8, u32), Skip> {
+    const HOP_BY_HOP: u8 = 0;
+    const ROUTING: u8 = 43;
+    const FRAGMENT: u8 = 44;
+    const AUTHENTICATION: u8 = 51;
+    const DESTINATION: u8 = 60;
+    const MOBILITY: u8 = 135;
+    let (mut next, mut offset) = (first, offset);
+    for _ in 0..=MAX_EXTENSION_HEADERS {
+        let units: u32 = match next {
+            HOP_BY_HOP | ROUTING | DESTINATION | MOBILITY => 8,
+            AUTHENTICATION => 4,
+            FRAGMENT => 0,
+            _ => return Ok((next, offset)),
+        };
+        let [next_length, fragment] = reader.halfwords::<2>(offset).ok_or(Skip::Truncated)?;
+        let next_length = u16::from_be(next_length);
+        if next == FRAGMENT {
+            if u16::from_be(fragment) & 0xfff8 != 0 {
+                return Ok((OTHER, offset + 8));
+            }
+            offset += 8;
+        } else {
+            let length = u32::from(next_length & 0xff);
+            offset += if units == 4 { (length + 2) * 4 } else { (length + 1) * 8 };
+        }
+        next = (next_length >> 8) as u8;
+    }
+    Err(Skip::ExtensionDepth)
+}
+
+#[inline(always)]
+fn transport<R: FrameReader>(reader: &R, network: &Network, profile: Profile) -> Result<Packet, Skip> {
+    let &Network { version, source, destination, protocol, l4, end, frame_len } = network;
+    let (source_port, destination_port, header, flags, window) = match protocol {
+        TCP => {
+            let [source, destination, _, _, _, _, offset_flags, window, _, _] =
+                reader.halfwords::<10>(l4).ok_or(Skip::Truncated)?;
+            let offset_flags = u16::from_be(offset_flags);
+            let header = (offset_flags >> 12) as u8 * 4;
+            (source, destination, header, (offset_flags & 0xff) as u8, u16::from_be(window))
+        }
+        UDP => {
+            let [source, destination, _, _] = reader.halfwords::<4>(l4).ok_or(Skip::Truncated)?;
+            (source, destination, UDP_HEADER as u8, 0, 0)
+        }
+        _ => (0, 0, 0, 0, 0),
+    };
+    let data = l4 + u32::from(header);
+    let (payload, padded_payload) =
+        if protocol == OTHER { (0, 0) } else { (end.saturating_sub(data), frame_len.saturating_sub(data)) };
+    let (key, from_b) = FlowKey::canonical(
+        version,
+        protocol,
+        (source, u16::from_be(source_port)),
+        (destination, u16::from_be(destination_port)),
+        // The 2017 tool keeps one flow per direction when both ends have one address.
+        matches!(profile, Profile::Cic2017),
+    );
+    Ok(Packet { key, from_b, header, flags: TcpFlags(flags), window, payload, padded_payload })
+}
+
+/// Two half words in memory order as one word in memory order.
+#[inline(always)]
+fn word(first: u16, second: u16) -> u32 {
+    let ([a, b], [c, d]) = (first.to_ne_bytes(), second.to_ne_bytes());
+    u32::from_ne_bytes([a, b, c, d])
+}

@@ -1,0 +1,94 @@
+//! A finished flow: its final state and why it ended.
+
+use crate::FlowState;
+
+/// Why a flow left the sensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum EndReason {
+    /// Not ended. Never in a record.
+    None = 0,
+    /// Both FINs acknowledged (2017: the first FIN).
+    Fin = 1,
+    /// RST.
+    Rst = 2,
+    /// The 120 s limit, with packets up to the end.
+    Timeout = 3,
+    /// The 120 s limit, after more than 5 s of silence.
+    Idle = 4,
+    /// The sensor stopped.
+    Shutdown = 5,
+    /// The capture ended (offline).
+    EndOfCapture = 6,
+}
+
+impl EndReason {
+    /// All reasons a record can have.
+    pub const ALL: [Self; 6] =
+        [Self::Fin, Self::Rst, Self::Timeout, Self::Idle, Self::Shutdown, Self::EndOfCapture];
+
+    /// The name used in logs, `/health` and metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Fin => "fin",
+            Self::Rst => "rst",
+            Self::Timeout => "timeout",
+            Self::Idle => "idle",
+            Self::Shutdown => "shutdown",
+            Self::EndOfCapture => "end_of_capture",
+        }
+    }
+
+    /// The reason of a number; [`EndReason::None`] for unknown ones.
+    #[must_use]
+    pub const fn from_u8(value: u8) -> Self {
+        match value {
+            1 => Self::Fin,
+            2 => Self::Rst,
+            3 => Self::Timeout,
+            4 => Self::Idle,
+            5 => Self::Shutdown,
+            6 => Self::EndOfCapture,
+            _ => Self::None,
+        }
+    }
+}
+
+/// A finished flow. It can only be made from a state together with a reason, so holding one means that the flow ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct FlowRecord(FlowState);
+
+impl FlowRecord {
+    /// Ends a flow. A reason that its teardown has already set (FIN, RST) wins over `reason`.
+    #[must_use]
+    pub fn finish(mut state: FlowState, reason: EndReason) -> Self {
+        state.finish(reason);
+        Self(state)
+    }
+
+    /// From the bytes that the kernel sent. `None` when the length is not that of a record or it carries no reason.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        if bytes.len() != size_of::<FlowState>() {
+            return None;
+        }
+        // SAFETY: the length is right, any bit pattern is a valid FlowState (integers only), the read is unaligned.
+        let state = unsafe { bytes.as_ptr().cast::<FlowState>().read_unaligned() };
+        (EndReason::from_u8(state.reason) != EndReason::None).then_some(Self(state))
+    }
+
+    /// The flow's final state.
+    #[must_use]
+    pub const fn state(&self) -> &FlowState {
+        &self.0
+    }
+
+    /// Why the flow ended.
+    #[must_use]
+    pub const fn reason(&self) -> EndReason {
+        EndReason::from_u8(self.0.reason)
+    }
+}

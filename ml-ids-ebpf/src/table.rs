@@ -1,0 +1,216 @@
+//! Updating a flow under its lock.
+//!
+//! A new flow is inserted blank and opened under the lock like any other update, so there is one path, and two CPUs
+//! that meet the same new flow cannot both open it. Entries are deleted by the sweep alone, which marks them dead
+//! under the lock first; whoever then still holds a pointer sees the mark, or somebody else's key, and looks again.
+
+use aya_ebpf::{
+    bindings::BPF_NOEXIST,
+    helpers::generated::{bpf_spin_lock, bpf_spin_unlock},
+    maps::ring_buf::RingBufEntry,
+};
+use ml_ids_common::{EndReason, FlowCounters, FlowState, Life, Packet, Plan, Skip};
+
+use crate::{
+    maps::{self, FLOWS, Flow, RECORDS},
+    tunables,
+};
+
+/// Lookups before a packet is given up as lost to a race: a miss and an insert take two.
+const ATTEMPTS: u32 = 4;
+const EEXIST: i32 = -17;
+
+/// Counts the packet into its flow, opening or ending flows as the engine says.
+#[inline(always)]
+pub fn count(packet: &Packet, now_us: u64, interface: u32, counters: &mut FlowCounters) -> Result<(), Skip> {
+    for _ in 0..ATTEMPTS {
+        let Some(flow) = FLOWS.get_ptr_mut(&packet.key) else {
+            let blank = maps::blank(&packet.key).ok_or(Skip::TableFull)?;
+            match FLOWS.insert(&packet.key, blank, u64::from(BPF_NOEXIST)) {
+                Ok(()) | Err(EEXIST) => continue,
+                Err(_) => return Err(Skip::TableFull),
+            }
+        };
+        let update = Update { flow, packet, now_us, interface };
+        match update.quick(counters) {
+            Quick::Done => return Ok(()),
+            Quick::Late => return Err(Skip::AfterEnd),
+            Quick::Emits => {
+                if update.emitting(counters) {
+                    return Ok(());
+                }
+            }
+            Quick::Gone => {}
+        }
+    }
+    Err(Skip::Race)
+}
+
+/// What the first look under the lock came to.
+enum Quick {
+    Done,
+    Late,
+    /// The flow is to be emitted, which needs ring buffer space first.
+    Emits,
+    /// The entry is no longer this flow's.
+    Gone,
+}
+
+struct Update<'a> {
+    flow: *mut Flow,
+    packet: &'a Packet,
+    now_us: u64,
+    interface: u32,
+}
+
+impl Update<'_> {
+    /// Everything that needs no ring buffer space.
+    #[inline(always)]
+    fn quick(&self, counters: &mut FlowCounters) -> Quick {
+        let &Self { flow, packet, now_us, interface } = self;
+        let profile = tunables::profile();
+        let mut opened = 0;
+        let mut discarded = 0;
+        let mut stepped = 0;
+        // SAFETY: `flow` is a live table value; the lock is released on each path below, with no call in between.
+        unsafe { bpf_spin_lock(&raw mut (*flow).lock) };
+        // SAFETY: the lock is held.
+        let state = unsafe { &mut (*flow).state };
+        let outcome = if is_gone(state, packet) {
+            Quick::Gone
+        } else {
+            let now_us = monotonic(state, now_us, &mut stepped);
+            let plan = state.plan(packet, now_us, profile);
+            match plan {
+                Plan::Add => {
+                    state.apply(Plan::Add, packet, now_us, interface, profile);
+                    Quick::Done
+                }
+                Plan::Late => Quick::Late,
+                Plan::AddAndEnd | Plan::EndAndOpen { .. } => Quick::Emits,
+                Plan::Open { source_is_b } => {
+                    opened = 1;
+                    let plan = Plan::Reopen { source_is_b, forward: false };
+                    state.apply(plan, packet, now_us, interface, profile);
+                    Quick::Done
+                }
+                Plan::Reopen { .. } => {
+                    opened = 1;
+                    discarded = u64::from(state.life == Life::Open as u8);
+                    state.apply(plan, packet, now_us, interface, profile);
+                    Quick::Done
+                }
+            }
+        };
+        // SAFETY: the lock is held.
+        unsafe { bpf_spin_unlock(&raw mut (*flow).lock) };
+        counters.opened = counters.opened.wrapping_add(opened);
+        counters.discarded = counters.discarded.wrapping_add(discarded);
+        counters.clock_steps = counters.clock_steps.wrapping_add(stepped);
+        outcome
+    }
+
+    /// Reserves space, looks again and emits. False when the entry is gone or has changed, so that the caller starts
+    /// over. A full ring never waits: the flow is lost and counted.
+    #[inline(always)]
+    fn emitting(&self, counters: &mut FlowCounters) -> bool {
+        let &Self { flow, packet, now_us, interface } = self;
+        let profile = tunables::profile();
+        let slot = RECORDS.reserve(0);
+        let target = match &slot {
+            Some(entry) => entry.as_ptr().cast_mut(),
+            None => core::ptr::null_mut(),
+        };
+        let mut emitted = false;
+        let mut opened = 0;
+        let mut packets = 0;
+        let mut stepped = 0;
+        // SAFETY: as in `quick`.
+        unsafe { bpf_spin_lock(&raw mut (*flow).lock) };
+        // SAFETY: the lock is held.
+        let state = unsafe { &mut (*flow).state };
+        if !is_gone(state, packet) {
+            let now_us = monotonic(state, now_us, &mut stepped);
+            match state.plan(packet, now_us, profile) {
+                Plan::AddAndEnd => {
+                    state.apply(Plan::AddAndEnd, packet, now_us, interface, profile);
+                    packets = state.packets();
+                    copy_out(state, target);
+                    state.vacate();
+                    emitted = true;
+                }
+                Plan::EndAndOpen { source_is_b, forward } => {
+                    state.finish(EndReason::Timeout);
+                    packets = state.packets();
+                    copy_out(state, target);
+                    let plan = Plan::Reopen { source_is_b, forward };
+                    state.apply(plan, packet, now_us, interface, profile);
+                    opened = 1;
+                    emitted = true;
+                }
+                _ => {}
+            }
+        }
+        // SAFETY: the lock is held.
+        unsafe { bpf_spin_unlock(&raw mut (*flow).lock) };
+        counters.opened = counters.opened.wrapping_add(opened);
+        counters.clock_steps = counters.clock_steps.wrapping_add(stepped);
+        hand_over(slot, emitted, packets, counters);
+        emitted
+    }
+}
+
+/// Submits or returns reserved space, and keeps the books.
+#[inline(always)]
+pub fn hand_over(
+    slot: Option<RingBufEntry<FlowState>>,
+    emitted: bool,
+    packets: u32,
+    counters: &mut FlowCounters,
+) {
+    match slot {
+        Some(entry) if emitted => {
+            counters.emitted = counters.emitted.wrapping_add(1);
+            entry.submit(0);
+        }
+        Some(entry) => entry.discard(0),
+        None if emitted => {
+            counters.lost_ring_full = counters.lost_ring_full.wrapping_add(1);
+            counters.lost_packets = counters.lost_packets.wrapping_add(u64::from(packets));
+        }
+        None => {}
+    }
+}
+
+/// Copies a finished flow into reserved space, if there is any.
+#[inline(always)]
+pub fn copy_out(state: &FlowState, target: *mut FlowState) {
+    if !target.is_null() {
+        // SAFETY: `target` is reserved ring buffer space of the size of a state, 8-byte aligned.
+        unsafe { state.copy_to(target) };
+    }
+}
+
+/// True when the entry has been given up or given to another flow. `life` is read before the key; see [`FlowState`].
+#[inline(always)]
+fn is_gone(state: &FlowState, packet: &Packet) -> bool {
+    // SAFETY: a reference is valid for reading.
+    let life = unsafe { (&raw const state.life).read_volatile() };
+    life == Life::Dead as u8 || !state.key.same(&packet.key)
+}
+
+/// The clock is read before the lock is taken, so a packet can seem older than one that another CPU has just counted.
+/// It then counts as simultaneous. The test clock is left alone: captures may run backwards.
+#[inline(always)]
+fn monotonic(state: &FlowState, now_us: u64, stepped: &mut u64) -> u64 {
+    if tunables::test_clock() || state.life != Life::Open as u8 {
+        return now_us;
+    }
+    let last = state.start_us.wrapping_add_signed(i64::from(state.last));
+    if now_us < last {
+        *stepped = 1;
+        last
+    } else {
+        now_us
+    }
+}

@@ -1,0 +1,34 @@
+//! What the agent sets before loading. The values live in read-only data, so the verifier knows them and drops the
+//! branches of the other profiles.
+
+use aya_ebpf::Global;
+use ml_ids_common::{LINGER_US, Profile};
+
+#[unsafe(no_mangle)]
+static PROFILE: Global<u8> = Global::new(Profile::Fixed as u8);
+#[unsafe(no_mangle)]
+static LINGER: Global<u64> = Global::new(LINGER_US);
+#[unsafe(no_mangle)]
+static TEST_CLOCK: Global<u8> = Global::new(0);
+
+/// The feature profile whose flow borders apply.
+#[inline(always)]
+pub fn profile() -> Profile {
+    match PROFILE.load() {
+        1 => Profile::Cns2022,
+        2 => Profile::Cic2017,
+        _ => Profile::Fixed,
+    }
+}
+
+/// How long a terminated flow waits for late packets, in microseconds.
+#[inline(always)]
+pub fn linger_us() -> u64 {
+    LINGER.load()
+}
+
+/// True when the time comes from a map instead of the kernel, so that tests can replay captures.
+#[inline(always)]
+pub fn test_clock() -> bool {
+    TEST_CLOCK.load() != 0
+}

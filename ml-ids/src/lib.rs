@@ -1,0 +1,10 @@
+//! The ML-IDS agent as a library: what the `ml-ids` binary is made of, one module a stage of the data flow.
+//!
+//! ```text
+//! sensor ─┐
+//!         ├─► features ─► model ─► detect ─► sink, api
+//! offline ┘
+//! ```
+pub mod cli;
+pub mod features;
+pub mod model;

@@ -1,0 +1,2 @@
+//! The `ml-ids` binary: wires the library together, nothing else.
+fn main() {}

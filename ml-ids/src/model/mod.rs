@@ -1,0 +1,1 @@
+//! Models: untrusted ONNX files with a contract, run on tract.
