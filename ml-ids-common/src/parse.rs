@@ -53,7 +53,7 @@ pub fn parse_network<R: FrameReader>(
         }
         let [_, inner] = reader.halfwords::<2>(offset).ok_or(Skip::Truncated)?;
         ethertype = u16::from_be(inner);
-        offset += VLAN_TAG;
+        offset = reader.forget(offset + VLAN_TAG);
         tags += 1;
     }
     match ethertype {
@@ -159,6 +159,7 @@ fn extension_headers<R: FrameReader>(reader: &R, first: u8, offset: u32) -> Resu
             let length = u32::from(next_length & 0xff);
             offset += if units == 4 { (length + 2) * 4 } else { (length + 1) * 8 };
         }
+        offset = reader.forget(offset);
         next = (next_length >> 8) as u8;
     }
     Err(Skip::ExtensionDepth)

@@ -80,6 +80,13 @@ impl FlowRecord {
         (EndReason::from_u8(state.reason) != EndReason::None).then_some(Self(state))
     }
 
+    /// The same record with its start moved by `offset_us`: from time since boot to Unix time.
+    #[must_use]
+    pub const fn rebased(mut self, offset_us: i64) -> Self {
+        self.0.start_us = self.0.start_us.wrapping_add_signed(offset_us);
+        self
+    }
+
     /// The flow's final state.
     #[must_use]
     pub const fn state(&self) -> &FlowState {

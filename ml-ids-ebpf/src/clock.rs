@@ -8,7 +8,7 @@ const NS_PER_US: u64 = 1_000;
 
 /// Microseconds since boot, or the test clock. Truncated, not rounded, as the reference tools do.
 #[inline(always)]
-pub fn now_us() -> u64 {
+pub(crate) fn now_us() -> u64 {
     if tunables::test_clock() {
         return maps::CLOCK.get(0).copied().unwrap_or(0);
     }

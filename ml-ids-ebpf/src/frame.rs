@@ -13,7 +13,7 @@ use ml_ids_common::{FrameReader, MAX_HEADER_OFFSET};
 const LINEAR_BYTES: u32 = 192;
 
 /// The directly readable part of a packet.
-pub struct PacketReader<'a> {
+pub(crate) struct PacketReader<'a> {
     data: usize,
     data_end: usize,
     context: PhantomData<&'a ()>,
@@ -22,13 +22,13 @@ pub struct PacketReader<'a> {
 impl<'a> PacketReader<'a> {
     /// The linear part of a received packet.
     #[inline(always)]
-    pub fn xdp(ctx: &'a XdpContext) -> Self {
+    pub(crate) fn xdp(ctx: &'a XdpContext) -> Self {
         Self { data: ctx.data(), data_end: ctx.data_end(), context: PhantomData }
     }
 
     /// The linear part of a packet that is being sent.
     #[inline(always)]
-    pub fn tc(ctx: &'a TcContext) -> Self {
+    pub(crate) fn tc(ctx: &'a TcContext) -> Self {
         Self { data: ctx.data(), data_end: ctx.data_end(), context: PhantomData }
     }
 }
@@ -48,31 +48,43 @@ impl FrameReader for PacketReader<'_> {
         // SAFETY: inside the packet by the check above; packet memory and all header offsets are even.
         Some(unsafe { words.read() })
     }
+
+    /// Two loads of the same bytes cancel out, which the compiler and the verifier cannot know.
+    #[inline(always)]
+    fn forget(&self, offset: u32) -> u32 {
+        if self.data + 2 > self.data_end {
+            return offset;
+        }
+        let word: *const u16 = core::ptr::with_exposed_provenance(self.data);
+        // SAFETY: inside the packet by the check above.
+        let (first, second) = unsafe { (word.read_volatile(), word.read_volatile()) };
+        (offset ^ u32::from(first)) ^ u32::from(second)
+    }
 }
 
 /// Frame bytes of a received packet, fragments of a multi-buffer frame included.
 #[inline(always)]
-pub fn xdp_length(ctx: &XdpContext) -> u32 {
+pub(crate) fn xdp_length(ctx: &XdpContext) -> u32 {
     // SAFETY: the context is the one the kernel gave to the program.
     unsafe { bpf_xdp_get_buff_len(ctx.ctx) as u32 }
 }
 
 /// Interface index on which the packet was received.
 #[inline(always)]
-pub fn xdp_interface(ctx: &XdpContext) -> u32 {
+pub(crate) fn xdp_interface(ctx: &XdpContext) -> u32 {
     ctx.ingress_ifindex() as u32
 }
 
 /// Interface index through which the packet is sent.
 #[inline(always)]
-pub fn tc_interface(ctx: &TcContext) -> u32 {
+pub(crate) fn tc_interface(ctx: &TcContext) -> u32 {
     // SAFETY: the context is the one the kernel gave to the program.
     unsafe { (*ctx.skb.skb).ifindex }
 }
 
 /// Makes the headers directly readable when the stack has left them in a paged part of the socket buffer.
 #[inline(always)]
-pub fn make_headers_linear(ctx: &TcContext, length: u32) {
+pub(crate) fn make_headers_linear(ctx: &TcContext, length: u32) {
     let wanted = if length < LINEAR_BYTES { length } else { LINEAR_BYTES };
     if ctx.data() + (wanted as usize) > ctx.data_end() {
         // A failure leaves the packet as it is: the parser then counts it as truncated.

@@ -22,7 +22,7 @@ use ml_ids_common::{Hook, Packet, Skip, parse_ethernet};
 
 /// Received packets. Sees the frame as the driver delivered it, Ethernet padding included.
 #[xdp(frags)]
-pub fn ingress(ctx: XdpContext) -> u32 {
+fn ingress(ctx: XdpContext) -> u32 {
     let reader = frame::PacketReader::xdp(&ctx);
     let length = frame::xdp_length(&ctx);
     account(Hook::Ingress, parse_ethernet(&reader, length, tunables::profile()), length, frame::xdp_interface(&ctx));
@@ -31,7 +31,7 @@ pub fn ingress(ctx: XdpContext) -> u32 {
 
 /// Sent packets. Sees the socket buffer before segmentation, so one call can stand for several frames on the wire.
 #[classifier]
-pub fn egress(ctx: TcContext) -> i32 {
+fn egress(ctx: TcContext) -> i32 {
     let length = ctx.len();
     frame::make_headers_linear(&ctx, length);
     let reader = frame::PacketReader::tc(&ctx);
@@ -41,7 +41,7 @@ pub fn egress(ctx: TcContext) -> i32 {
 
 /// Ends what is due without another packet. Run by the agent through `BPF_PROG_TEST_RUN`, never attached.
 #[xdp]
-pub fn sweep(_ctx: XdpContext) -> u32 {
+fn sweep(_ctx: XdpContext) -> u32 {
     sweep::run()
 }
 

@@ -5,10 +5,10 @@ use aya_ebpf::{
     btf_maps::{Array, HashMap, PerCpuArray, RingBuf},
     macros::btf_map,
 };
-use ml_ids_common::{Counters, FlowKey, FlowState, LockedFlow};
+use ml_ids_common::{Counters, FlowKey, LockedFlow};
 
 /// A flow table value: a spin lock and the state that it guards.
-pub type Flow = LockedFlow<bpf_spin_lock>;
+pub(crate) type Flow = LockedFlow<bpf_spin_lock>;
 
 /// Size of a table value in 8-byte words.
 const FLOW_WORDS: usize = size_of::<Flow>() / 8;
@@ -20,11 +20,11 @@ const RING_BYTES: usize = 16 << 20;
 
 /// The flow table. Preallocated, so that a packet never allocates.
 #[btf_map]
-pub static FLOWS: HashMap<FlowKey, Flow, MAX_FLOWS> = HashMap::new();
+pub(crate) static FLOWS: HashMap<FlowKey, Flow, MAX_FLOWS> = HashMap::new();
 
 /// Finished flows on their way to the agent.
 #[btf_map]
-pub static RECORDS: RingBuf<FlowState, RING_BYTES> = RingBuf::new();
+pub(crate) static RECORDS: RingBuf<(), RING_BYTES> = RingBuf::new();
 
 /// The books.
 #[btf_map]
@@ -37,11 +37,11 @@ static BLANK: PerCpuArray<[u64; FLOW_WORDS], 1> = PerCpuArray::new();
 
 /// The test clock in microseconds.
 #[btf_map]
-pub static CLOCK: Array<u64, 1> = Array::new();
+pub(crate) static CLOCK: Array<u64, 1> = Array::new();
 
 /// This CPU's counters.
 #[inline(always)]
-pub fn counters() -> Option<&'static mut Counters> {
+pub(crate) fn counters() -> Option<&'static mut Counters> {
     let counters = COUNTERS.get_ptr_mut(0)?;
     // SAFETY: a per-CPU slot, and a hook is not interrupted by another hook on its CPU (both run with softirqs off).
     Some(unsafe { &mut *counters })
@@ -49,7 +49,7 @@ pub fn counters() -> Option<&'static mut Counters> {
 
 /// A blank value with `key`, ready to be inserted.
 #[inline(always)]
-pub fn blank(key: &FlowKey) -> Option<&'static Flow> {
+pub(crate) fn blank(key: &FlowKey) -> Option<&'static Flow> {
     let blank: *mut Flow = BLANK.get_ptr_mut(0)?.cast();
     // SAFETY: a per-CPU slot of the size of a Flow, 8-byte aligned; see `counters` for exclusiveness.
     unsafe {

@@ -5,7 +5,7 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::generated::{
     bpf_for_each_map_elem, bpf_map_delete_elem, bpf_spin_lock, bpf_spin_unlock,
 };
-use ml_ids_common::{FlowKey, Life, SweepAction};
+use ml_ids_common::{FlowKey, FlowState, Life, SweepAction};
 
 use crate::{
     clock,
@@ -21,7 +21,7 @@ struct Run {
 
 /// Looks at every entry of the table once. Returns the number of entries.
 #[inline(always)]
-pub fn run() -> u32 {
+pub(crate) fn run() -> u32 {
     let mut run = Run { now_us: clock::now_us() };
     let callback: unsafe extern "C" fn(*mut c_void, *const FlowKey, *mut Flow, *mut Run) -> i64 = visit;
     // SAFETY: the map and the callback are what the helper expects; `run` outlives the call.
@@ -68,7 +68,7 @@ fn end(flow: *mut Flow, now_us: u64) {
     let Some(counters) = maps::counters() else { return };
     let counters = &mut counters.flows;
     let (profile, linger_us) = (tunables::profile(), tunables::linger_us());
-    let Some(entry) = RECORDS.reserve(0) else { return };
+    let Some(entry) = RECORDS.reserve_untyped::<FlowState>(0) else { return };
     let target = entry.as_ptr().cast_mut();
     let mut emitted = false;
     let mut discarded = 0;

@@ -22,7 +22,7 @@ const EEXIST: i32 = -17;
 
 /// Counts the packet into its flow, opening or ending flows as the engine says.
 #[inline(always)]
-pub fn count(packet: &Packet, now_us: u64, interface: u32, counters: &mut FlowCounters) -> Result<(), Skip> {
+pub(crate) fn count(packet: &Packet, now_us: u64, interface: u32, counters: &mut FlowCounters) -> Result<(), Skip> {
     for _ in 0..ATTEMPTS {
         let Some(flow) = FLOWS.get_ptr_mut(&packet.key) else {
             let blank = maps::blank(&packet.key).ok_or(Skip::TableFull)?;
@@ -116,7 +116,7 @@ impl Update<'_> {
     fn emitting(&self, counters: &mut FlowCounters) -> bool {
         let &Self { flow, packet, now_us, interface } = self;
         let profile = tunables::profile();
-        let slot = RECORDS.reserve(0);
+        let slot = RECORDS.reserve_untyped::<FlowState>(0);
         let target = match &slot {
             Some(entry) => entry.as_ptr().cast_mut(),
             None => core::ptr::null_mut(),
@@ -162,7 +162,7 @@ impl Update<'_> {
 
 /// Submits or returns reserved space, and keeps the books.
 #[inline(always)]
-pub fn hand_over(
+pub(crate) fn hand_over(
     slot: Option<RingBufEntry<FlowState>>,
     emitted: bool,
     packets: u32,
@@ -184,7 +184,7 @@ pub fn hand_over(
 
 /// Copies a finished flow into reserved space, if there is any.
 #[inline(always)]
-pub fn copy_out(state: &FlowState, target: *mut FlowState) {
+pub(crate) fn copy_out(state: &FlowState, target: *mut FlowState) {
     if !target.is_null() {
         // SAFETY: `target` is reserved ring buffer space of the size of a state, 8-byte aligned.
         unsafe { state.copy_to(target) };

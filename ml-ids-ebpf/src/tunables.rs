@@ -13,7 +13,7 @@ static TEST_CLOCK: Global<u8> = Global::new(0);
 
 /// The feature profile whose flow borders apply.
 #[inline(always)]
-pub fn profile() -> Profile {
+pub(crate) fn profile() -> Profile {
     match PROFILE.load() {
         1 => Profile::Cns2022,
         2 => Profile::Cic2017,
@@ -23,12 +23,12 @@ pub fn profile() -> Profile {
 
 /// How long a terminated flow waits for late packets, in microseconds.
 #[inline(always)]
-pub fn linger_us() -> u64 {
+pub(crate) fn linger_us() -> u64 {
     LINGER.load()
 }
 
 /// True when the time comes from a map instead of the kernel, so that tests can replay captures.
 #[inline(always)]
-pub fn test_clock() -> bool {
+pub(crate) fn test_clock() -> bool {
     TEST_CLOCK.load() != 0
 }

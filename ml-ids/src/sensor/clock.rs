@@ -1,0 +1,28 @@
+//! From the kernel's clock (monotonic since boot) to Unix time.
+
+/// Microseconds to add to a kernel time to get Unix time, measured now.
+///
+/// Both clocks are read in a row; the smallest distance of a few tries is the one with the least delay in between.
+#[must_use]
+pub(super) fn boot_to_unix_us() -> i64 {
+    let mut best: Option<(u64, i64)> = None;
+    for _ in 0..5 {
+        let before = read(libc::CLOCK_MONOTONIC);
+        let unix = read(libc::CLOCK_REALTIME);
+        let after = read(libc::CLOCK_MONOTONIC);
+        let width = after.saturating_sub(before).unsigned_abs();
+        let offset = unix.saturating_sub(before.midpoint(after));
+        if best.is_none_or(|(least, _)| width < least) {
+            best = Some((width, offset));
+        }
+    }
+    best.map_or(0, |(_, offset)| offset)
+}
+
+/// A clock in microseconds.
+fn read(clock: libc::clockid_t) -> i64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is valid for writing, and the two clocks exist on every Linux.
+    unsafe { libc::clock_gettime(clock, &raw mut time) };
+    time.tv_sec.saturating_mul(1_000_000).saturating_add(time.tv_nsec / 1_000)
+}

@@ -1,0 +1,123 @@
+//! Captures fed to the real eBPF programs through `BPF_PROG_TEST_RUN`, on the test clock: what proves that the kernel
+//! computes what offline replay computes, and what the bench measures.
+
+use std::{io, time::Duration};
+
+use aya::{
+    maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
+    programs::{ProgramError, TestRun as _, TestRunOptions},
+};
+use ml_ids_common::{Counters, EndReason, FlowKey, FlowRecord, Hook, Life, LockedFlow, Profile};
+
+use super::{
+    Options, SensorError,
+    load::{Loaded, os_error},
+};
+
+/// The kernel side, loaded but not attached.
+pub struct KernelReplay {
+    loaded: Loaded,
+    records: RingBuf<MapData>,
+    flows: HashMap<MapData, FlowKey, LockedFlow<u32>>,
+    counters: PerCpuArray<MapData, Counters>,
+    clock: Array<MapData, u64>,
+    profile: Profile,
+}
+
+impl KernelReplay {
+    /// Loads the programs. With `test_clock` the time is what [`KernelReplay::packet`] is given.
+    ///
+    /// # Errors
+    /// As for the live sensor.
+    pub fn load(options: &Options, test_clock: bool) -> Result<Self, SensorError> {
+        let mut loaded = Loaded::load_with(options, test_clock)?;
+        let (records, flows) = (loaded.records()?, loaded.flows()?);
+        let (counters, clock) = (loaded.counters()?, loaded.clock()?);
+        Ok(Self { loaded, records, flows, counters, clock, profile: options.profile })
+    }
+
+    /// Runs one frame through a hook at `now_us`. False when the kernel does not take such a frame for a test run
+    /// (shorter than an Ethernet header, or too long).
+    ///
+    /// # Errors
+    /// When the kernel refuses for any other reason.
+    pub fn packet(&mut self, hook: Hook, frame: &[u8], now_us: u64) -> Result<bool, SensorError> {
+        self.clock.set(0, now_us, 0).map_err(|source| SensorError::Map { map: "CLOCK", source })?;
+        Ok(self.run(hook, frame, 1)?.is_some())
+    }
+
+    /// Runs one frame `repeat` times and returns the mean time of a run as the kernel measured it.
+    ///
+    /// # Errors
+    /// When the kernel refuses for any reason but the frame's length (`None`).
+    pub fn run(&mut self, hook: Hook, frame: &[u8], repeat: u32) -> Result<Option<Duration>, SensorError> {
+        let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::new() };
+        let (name, result) = match hook {
+            Hook::Ingress => ("ingress", self.loaded.xdp("ingress")?.test_run(options)),
+            Hook::Egress => ("egress", self.loaded.classifier()?.test_run(options)),
+        };
+        match result {
+            Ok(result) => Ok(Some(result.duration)),
+            Err(error) if is_bad_length(&error) => Ok(None),
+            Err(source) => Err(SensorError::Program { program: name, source: Box::new(source) }),
+        }
+    }
+
+    /// Runs the sweep at `now_us`.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn sweep(&mut self, now_us: u64) -> Result<(), SensorError> {
+        self.clock.set(0, now_us, 0).map_err(|source| SensorError::Map { map: "CLOCK", source })?;
+        let options = TestRunOptions { data_in: Some(&[0; 14]), ..TestRunOptions::new() };
+        let result = self.loaded.xdp("sweep")?.test_run(options);
+        result.map(|_| ()).map_err(|source| SensorError::Program { program: "sweep", source: Box::new(source) })
+    }
+
+    /// The records that have come out so far, in the order of their ending.
+    pub fn records(&mut self) -> Vec<FlowRecord> {
+        let mut records = Vec::new();
+        while let Some(item) = self.records.next() {
+            records.extend(FlowRecord::from_bytes(&item));
+        }
+        records
+    }
+
+    /// Ends the replay: the flows that are still open, by start time, with reason `end_of_capture`, as offline replay
+    /// ends. The table is empty afterwards.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub fn finish(&mut self) -> Result<Vec<FlowRecord>, SensorError> {
+        let failed = |source| SensorError::Map { map: "FLOWS", source };
+        let entries = self.flows.iter().collect::<Result<Vec<_>, _>>().map_err(failed)?;
+        let mut open = Vec::new();
+        for (key, LockedFlow { state, .. }) in entries {
+            self.flows.remove(&key).map_err(failed)?;
+            if state.life == Life::Open as u8 && state.packets() >= self.profile.min_packets() {
+                open.push(FlowRecord::finish(state, EndReason::EndOfCapture));
+            }
+        }
+        open.sort_by_key(|record| record.state().start_us);
+        Ok(open)
+    }
+
+    /// The books, summed over all CPUs.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn counters(&self) -> Result<Counters, SensorError> {
+        let values = self.counters.get(&0, 0).map_err(|source| SensorError::Map { map: "COUNTERS", source })?;
+        let mut sum = Counters::default();
+        for counters in values.iter() {
+            sum.add(counters);
+        }
+        Ok(sum)
+    }
+}
+
+/// `BPF_PROG_TEST_RUN` answers EINVAL to frames shorter than an Ethernet header and to overlong ones.
+fn is_bad_length(error: &ProgramError) -> bool {
+    matches!(os_error(error), Some(libc::EINVAL | libc::ENOMEM | libc::E2BIG))
+        || error.to_string().contains(&io::Error::from_raw_os_error(libc::EINVAL).to_string())
+}

@@ -1,0 +1,160 @@
+"""Owns the command line: parses it into a request, prints the outcome, exits."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import DEFAULT_REPEATS
+from .errors import EXIT_FAILED, EXIT_OK, TrainingFailed, UnreadableInput, WrongUsage
+from .features import PROFILES
+
+EPILOG = """\
+exit codes: 0 done, 1 failed, 2 wrong usage, 3 input unreadable or malformed
+
+example:
+  python -m ml_ids_training train flows.csv.gz --profile cns2022 \\
+      --out models/default.onnx --card models/default.md --report report/ \\
+      --test-rows held-out.csv
+  python -m ml_ids_training check models/default.onnx held-out.csv
+"""
+
+#: What the data is called in the contract unless --data-note says it better.
+DATA_NOTES = {
+    "cns2022": "improved CIC-IDS2017 / CSE-CIC-IDS2018 (CNS2022)",
+    "cic2017": "CIC-IDS2017 as published in 2017",
+    "fixed": "own captures, corrected feature definitions",
+}
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError("must not be negative")
+    return value
+
+
+def _seed(text: str) -> int:
+    value = int(text)
+    if not 0 <= value < 2**32:
+        raise argparse.ArgumentTypeError("must be from 0 to 4294967295")
+    return value
+
+
+def _date(text: str) -> str:
+    try:
+        return datetime.date.fromisoformat(text).isoformat()
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no date of the form YYYY-MM-DD") from None
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    raw = argparse.RawDescriptionHelpFormatter
+    main_parser = argparse.ArgumentParser(
+        prog="python -m ml_ids_training",
+        description="Trains the random forest of ML-IDS and writes it as a checked ONNX file.",
+        epilog=EPILOG,
+        formatter_class=raw,
+    )
+    commands = main_parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    train = commands.add_parser(
+        "train", help="CSV files of flows in, model out", epilog=EPILOG, formatter_class=raw,
+        description="Reads labelled flows, drops duplicates, fits a random forest, judges it on a random "
+        "and on a time-ordered split, exports it and compares the export with the forest.",
+    )
+    train.add_argument("data", nargs="+", metavar="DATA", help="CSV or CSV.gz file, or a folder of them")
+    train.add_argument("--profile", required=True, choices=PROFILES, help="feature semantics the data was made with")
+    train.add_argument("--out", required=True, type=Path, metavar="FILE", help="model file to write (.onnx)")
+    train.add_argument("--card", type=Path, metavar="FILE", help="model card to write (Markdown)")
+    train.add_argument("--report", type=Path, metavar="DIR", help="folder for report.md and report.json")
+    train.add_argument("--test-rows", type=Path, metavar="FILE", help="write the held-out rows with the forest's answers")
+    train.add_argument("--trees", type=_positive, default=100, metavar="N", help="default: %(default)s")
+    train.add_argument("--max-depth", type=_positive, default=20, metavar="N", help="default: %(default)s")
+    train.add_argument("--seed", type=_seed, default=20170703, metavar="N", help="default: %(default)s")
+    train.add_argument("--jobs", type=_positive, default=2, metavar="N", help="threads while fitting; default: %(default)s")
+    train.add_argument("--date", type=_date, metavar="YYYY-MM-DD", help="date in the contract; default: today (UTC)")
+    train.add_argument("--name", default="default", help="model name in the contract; default: %(default)s")
+    train.add_argument("--model-version", metavar="TEXT", help="version in the contract; default: the date")
+    train.add_argument("--data-note", metavar="TEXT", help="what the data is, for contract and card")
+    train.add_argument("--limit-per-class", type=_positive, metavar="N", help="draw at most N rows of each label")
+    train.add_argument("--use-port", action="store_true", help="let the trees look at Destination Port")
+    train.add_argument(
+        "--compare-port", action=argparse.BooleanOptionalAction, default=True,
+        help="also judge the other choice of --use-port (two more fits; on by default)",
+    )
+    train.add_argument(
+        "--repeats", type=_count, default=DEFAULT_REPEATS, metavar="N",
+        help="judge each split with N further seeds, only to show the spread; default: %(default)s",
+    )
+
+    check = commands.add_parser(
+        "check", help="compare a model file with stored answers", epilog=EPILOG, formatter_class=raw,
+        description="Runs the model in onnxruntime on rows written by train --test-rows and compares the answers.",
+    )
+    check.add_argument("model", type=Path, metavar="MODEL", help="model file (.onnx)")
+    check.add_argument("rows", type=Path, metavar="ROWS", help="CSV written by train --test-rows")
+    return main_parser
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from .forest import Settings
+    from .report import summary
+    from .train import Request, train
+
+    date = arguments.date or datetime.datetime.now(datetime.timezone.utc).date().isoformat()
+    request = Request(
+        data=tuple(arguments.data),
+        profile=arguments.profile,
+        out=arguments.out,
+        card=arguments.card,
+        report=arguments.report,
+        test_rows=arguments.test_rows,
+        name=arguments.name,
+        version=arguments.model_version or date,
+        date=date,
+        data_note=arguments.data_note or DATA_NOTES[arguments.profile],
+        settings=Settings(arguments.trees, arguments.max_depth, arguments.seed, arguments.jobs),
+        use_port=arguments.use_port,
+        compare_port=arguments.compare_port,
+        repeats=arguments.repeats,
+        limit_per_class=arguments.limit_per_class,
+    )
+    print(summary(train(request)))
+    return EXIT_OK
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from .check import check_file
+
+    agreement = check_file(arguments.model, arguments.rows)
+    print(f"{'agrees' if agreement.holds else 'DISAGREES'}: {agreement}")
+    return EXIT_OK if agreement.holds else EXIT_FAILED
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code."""
+    parsed = parser().parse_args(arguments)
+    try:
+        return {"train": _train, "check": _check}[parsed.command](parsed)
+    except (TrainingFailed, WrongUsage, UnreadableInput) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())
