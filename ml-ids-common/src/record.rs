@@ -1,5 +1,7 @@
 //! A finished flow: its final state and why it ended.
 
+use core::net::IpAddr;
+
 use crate::FlowState;
 
 /// Why a flow left the sensor.
@@ -91,6 +93,36 @@ impl FlowRecord {
     #[must_use]
     pub const fn state(&self) -> &FlowState {
         &self.0
+    }
+
+    /// Address and port of the flow's source (its first packet's, apart from the profiles' exceptions).
+    #[must_use]
+    pub fn source(&self) -> (IpAddr, u16) {
+        self.end_point(self.0.source_is_b != 0)
+    }
+
+    /// Address and port of the flow's destination.
+    #[must_use]
+    pub fn destination(&self) -> (IpAddr, u16) {
+        self.end_point(self.0.source_is_b == 0)
+    }
+
+    fn end_point(&self, b: bool) -> (IpAddr, u16) {
+        let key = &self.0.key;
+        let (address, port) = if b { (key.addr_b, key.port_b) } else { (key.addr_a, key.port_a) };
+        (address.to_ip(key.version), port)
+    }
+
+    /// IP protocol number: 6, 17, or 0 for everything else.
+    #[must_use]
+    pub const fn protocol(&self) -> u8 {
+        self.0.key.protocol
+    }
+
+    /// Time from the first to the last packet in microseconds; negative only when a capture runs backwards.
+    #[must_use]
+    pub const fn duration_us(&self) -> i64 {
+        self.0.last as i64
     }
 
     /// Why the flow ended.

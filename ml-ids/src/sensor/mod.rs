@@ -1,6 +1,7 @@
 //! The live sensor: loads the kernel side, attaches it, drains finished flows, keeps the books.
 
 mod attach;
+pub mod bench;
 mod clock;
 mod drain;
 mod interface;

@@ -121,3 +121,81 @@ fn is_bad_length(error: &ProgramError) -> bool {
     matches!(os_error(error), Some(libc::EINVAL | libc::ENOMEM | libc::E2BIG))
         || error.to_string().contains(&io::Error::from_raw_os_error(libc::EINVAL).to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ethernet, IPv4, TCP SYN from 10.0.0.1:1000 to 10.0.0.2:80, padded to 60 bytes.
+    const SYN: [u8; 60] = {
+        let mut frame = [0; 60];
+        let header = [
+            0x02, 0, 0, 0, 0, 1, 0x02, 0, 0, 0, 0, 2, 0x08, 0x00, // Ethernet
+            0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2, // IPv4
+            0x03, 0xe8, 0, 80, 0, 0, 0, 0, 0, 0, 0, 0, 0x50, 0x02, 0x72, 0x10, 0, 0, 0, 0, // TCP
+        ];
+        let mut index = 0;
+        while index < header.len() {
+            frame[index] = header[index];
+            index += 1;
+        }
+        frame
+    };
+
+    fn load(profile: Profile) -> Option<KernelReplay> {
+        let options = Options { profile, max_flows: 1024, ring_bytes: 1 << 20, ..Options::default() };
+        match KernelReplay::load(&options, true) {
+            Ok(replay) => Some(replay),
+            Err(SensorError::Permission { .. }) => {
+                eprintln!("SKIPPED: loading eBPF programs needs root");
+                None
+            }
+            Err(error) => panic!("{:#}", anyhow::Error::from(error)),
+        }
+    }
+
+    #[test]
+    fn both_hooks_count_one_flow_and_the_books_balance_in_every_profile() {
+        for profile in Profile::ALL {
+            let Some(mut replay) = load(profile) else { return };
+            assert!(replay.packet(Hook::Ingress, &SYN, 1_000).unwrap());
+            assert!(replay.packet(Hook::Egress, &SYN, 2_000).unwrap());
+            let counters = replay.counters().unwrap();
+            assert!(counters.ingress.balanced() && counters.egress.balanced(), "{counters:?}");
+            assert_eq!((counters.ingress.in_flow, counters.egress.in_flow, counters.flows.opened), (1, 1, 1));
+            assert_eq!(counters.ingress.seen_bytes, 60);
+            let flows = replay.finish().unwrap();
+            let [flow] = flows.as_slice() else { panic!("one flow expected, got {flows:?}") };
+            let state = flow.state();
+            assert_eq!((state.start_us, state.last, state.packets()), (1_000, 1_000, 2));
+            assert_eq!((state.forward.header_sum, state.forward.padded_sum, state.flag_counts[1]), (40, 12, 2));
+            assert_eq!(flow.reason(), EndReason::EndOfCapture);
+        }
+    }
+
+    #[test]
+    fn the_sweep_ends_a_flow_at_its_limit_and_frees_the_entry_later() {
+        let Some(mut replay) = load(Profile::Fixed) else { return };
+        replay.packet(Hook::Ingress, &SYN, 0).unwrap();
+        replay.sweep(120_000_000).unwrap();
+        assert!(replay.records().is_empty(), "a flow of exactly 120 s is not over");
+        replay.sweep(120_000_001).unwrap();
+        let records = replay.records();
+        assert_eq!(records.iter().map(FlowRecord::reason).collect::<Vec<_>>(), [EndReason::Idle]);
+        assert_eq!(replay.flows.iter().count(), 1, "the entry remembers the source for a continuation");
+        replay.sweep(240_000_002).unwrap();
+        assert_eq!(replay.flows.iter().count(), 0);
+    }
+
+    #[test]
+    fn a_frame_that_is_no_packet_is_counted_with_its_reason() {
+        let Some(mut replay) = load(Profile::Fixed) else { return };
+        let mut arp = SYN;
+        arp[13] = 0x06;
+        replay.packet(Hook::Ingress, &arp, 0).unwrap();
+        replay.packet(Hook::Egress, &SYN[..40], 0).unwrap();
+        let counters = replay.counters().unwrap();
+        assert_eq!(counters.ingress.skipped[ml_ids_common::Skip::NotIp as usize], 1);
+        assert_eq!(counters.egress.skipped[ml_ids_common::Skip::Truncated as usize], 1);
+    }
+}

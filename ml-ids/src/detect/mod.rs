@@ -1,0 +1,9 @@
+//! From finished flows to verdicts: features, model, sinks, and the books of what became of each flow.
+
+mod pipeline;
+mod stats;
+mod verdict;
+
+pub use pipeline::{Pipeline, QUEUE_BATCHES};
+pub use stats::{Stats, StatsSnapshot};
+pub use verdict::{Judge, Verdict};

@@ -1,0 +1,70 @@
+//! The scoring thread: takes batches of finished flows, judges them, hands the verdicts to the sinks.
+//!
+//! Its queue holds [`QUEUE_BATCHES`] batches; when it is full the drain thread waits (see `sensor::drain`), so nothing
+//! is dropped here. It ends when the sender is dropped and the queue is empty.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread::{self, JoinHandle},
+};
+
+use log::error;
+use ml_ids_common::FlowRecord;
+
+use super::{Judge, Stats, verdict::is_judged};
+use crate::sink::Sinks;
+
+/// Most batches that wait for the scoring thread.
+pub const QUEUE_BATCHES: usize = 64;
+
+/// The running thread.
+pub struct Pipeline {
+    thread: JoinHandle<()>,
+}
+
+impl Pipeline {
+    /// Starts the thread. Returns where to send batches.
+    ///
+    /// # Errors
+    /// When the thread cannot be started.
+    pub fn start(judge: Judge, sinks: Sinks, stats: Arc<Stats>) -> io::Result<(Self, SyncSender<Vec<FlowRecord>>)> {
+        let (sender, receiver) = sync_channel(QUEUE_BATCHES);
+        let thread = thread::Builder::new()
+            .name("ml-ids-score".to_owned())
+            .spawn(move || work(&judge, sinks, &stats, &receiver))?;
+        Ok((Self { thread }, sender))
+    }
+
+    /// Waits until everything that was sent has been judged and written. The sender must have been dropped.
+    pub fn finish(self) {
+        if self.thread.join().is_err() {
+            error!("the scoring thread ended with a panic; verdicts may be missing");
+        }
+    }
+}
+
+fn work(judge: &Judge, mut sinks: Sinks, stats: &Stats, receiver: &Receiver<Vec<FlowRecord>>) {
+    while let Ok(mut records) = receiver.recv() {
+        let received = records.len();
+        records.retain(is_judged);
+        let judged = records.len();
+        stats.count_received(received, received - judged);
+        match judge.judge(records) {
+            Ok(verdicts) => {
+                for verdict in &verdicts {
+                    stats.count_verdict(verdict.alert, verdict.untrained);
+                    sinks.write(verdict, judge.model());
+                }
+            }
+            Err(error) => {
+                stats.count_failed(judged);
+                error!("cannot score {judged} flows: {error}");
+            }
+        }
+        sinks.flush();
+    }
+}
