@@ -125,7 +125,7 @@ def _ensemble(fitted: Fitted) -> dict[str, list]:
         name: []
         for name in (
             "nodes_treeids", "nodes_nodeids", "nodes_featureids", "nodes_values", "nodes_modes",
-            "nodes_truenodeids", "nodes_falsenodeids",
+            "nodes_truenodeids", "nodes_falsenodeids", "nodes_hitrates",
             "class_treeids", "class_nodeids", "class_ids", "class_weights",
         )
     }
@@ -139,6 +139,9 @@ def _ensemble(fitted: Fitted) -> dict[str, list]:
         nodes["nodes_modes"] += np.where(leaf, "LEAF", "BRANCH_LEQ").tolist()
         nodes["nodes_truenodeids"] += np.where(leaf, 0, tree.children_left).tolist()
         nodes["nodes_falsenodeids"] += np.where(leaf, 0, tree.children_right).tolist()
+        # The weighted training samples of each node: with them the agent can say what every node
+        # along a path expects, and so what each feature contributed to a verdict.
+        nodes["nodes_hitrates"] += tree.weighted_n_node_samples.astype(np.float32).tolist()
 
         fractions = tree.value[:, 0, :] / tree.value[:, 0, :].sum(axis=1, keepdims=True)
         leaf_rows, class_ids = np.nonzero(fractions * leaf[:, None])
