@@ -79,15 +79,8 @@ impl FlowKey {
         let same = same_address(&from.0, &to.0);
         let swap = if same { !one_key_per_direction && from.1 > to.1 } else { greater(&from.0, &to.0) };
         let (a, b) = if swap { (to, from) } else { (from, to) };
-        let key = Self {
-            addr_a: a.0,
-            addr_b: b.0,
-            port_a: a.1,
-            port_b: b.1,
-            protocol,
-            version: version as u8,
-            reserved: 0,
-        };
+        let key =
+            Self { addr_a: a.0, addr_b: b.0, port_a: a.1, port_b: b.1, protocol, version: version as u8, reserved: 0 };
         (key, swap)
     }
 

@@ -26,8 +26,7 @@ pub enum EndReason {
 
 impl EndReason {
     /// All reasons a record can have.
-    pub const ALL: [Self; 6] =
-        [Self::Fin, Self::Rst, Self::Timeout, Self::Idle, Self::Shutdown, Self::EndOfCapture];
+    pub const ALL: [Self; 6] = [Self::Fin, Self::Rst, Self::Timeout, Self::Idle, Self::Shutdown, Self::EndOfCapture];
 
     /// The name used in logs, `/health` and metrics.
     #[must_use]

@@ -2,9 +2,7 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::generated::{
-    bpf_for_each_map_elem, bpf_map_delete_elem, bpf_spin_lock, bpf_spin_unlock,
-};
+use aya_ebpf::helpers::generated::{bpf_for_each_map_elem, bpf_map_delete_elem, bpf_spin_lock, bpf_spin_unlock};
 use ml_ids_common::{FlowKey, FlowState, Life, SweepAction};
 
 use crate::{
@@ -26,12 +24,7 @@ pub(crate) fn run() -> u32 {
     let callback: unsafe extern "C" fn(*mut c_void, *const FlowKey, *mut Flow, *mut Run) -> i64 = visit;
     // SAFETY: the map and the callback are what the helper expects; `run` outlives the call.
     let visited = unsafe {
-        bpf_for_each_map_elem(
-            (&raw const FLOWS).cast_mut().cast(),
-            callback as *mut c_void,
-            (&raw mut run).cast(),
-            0,
-        )
+        bpf_for_each_map_elem((&raw const FLOWS).cast_mut().cast(), callback as *mut c_void, (&raw mut run).cast(), 0)
     };
     if visited < 0 { 0 } else { visited as u32 }
 }

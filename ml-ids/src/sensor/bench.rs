@@ -52,7 +52,11 @@ pub fn kernel(mut report: impl FnMut(Figure)) -> Result<(), SensorError> {
         figure(format!("{name}: empty program"), empty_ns, "ns/packet");
         figure(format!("{name}: floor program (parse, clock, lookup, two counters)"), floor_ns, "ns/packet");
         figure(format!("{name}: existing TCP flow"), existing, "ns/packet");
-        figure(format!("{name}: existing flow / floor, empty subtracted"), ratio(existing, floor_ns, empty_ns), "ratio");
+        figure(
+            format!("{name}: existing flow / floor, empty subtracted"),
+            ratio(existing, floor_ns, empty_ns),
+            "ratio",
+        );
 
         let empty_once = each_once(|frame| baseline.run(&empty, frame, 1))?;
         let floor_new = each_once(|frame| baseline.run(&floor, frame, 1))?;
@@ -92,9 +96,60 @@ fn syn_ack_frame(flow: u32) -> [u8; 60] {
     let mut frame = [0; 60];
     let [a, b, c, d] = flow.to_be_bytes();
     let headers = [
-        0x02, 0, 0, 0, 0, 1, 0x02, 0, 0, 0, 0, 2, 0x08, 0x00, // Ethernet
-        0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0, 10 | a, b, c, d, 192, 168, 0, 1, // IPv4
-        0x03, 0xe8, 0, 80, 0, 0, 0, 0, 0, 0, 0, 0, 0x50, 0x10, 0x72, 0x10, 0, 0, 0, 0, // TCP, ACK
+        0x02,
+        0,
+        0,
+        0,
+        0,
+        1,
+        0x02,
+        0,
+        0,
+        0,
+        0,
+        2,
+        0x08,
+        0x00, // Ethernet
+        0x45,
+        0,
+        0,
+        40,
+        0,
+        0,
+        0,
+        0,
+        64,
+        6,
+        0,
+        0,
+        10 | a,
+        b,
+        c,
+        d,
+        192,
+        168,
+        0,
+        1, // IPv4
+        0x03,
+        0xe8,
+        0,
+        80,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0x50,
+        0x10,
+        0x72,
+        0x10,
+        0,
+        0,
+        0,
+        0, // TCP, ACK
     ];
     for (byte, header) in frame.iter_mut().zip(headers) {
         *byte = header;

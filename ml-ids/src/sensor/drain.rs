@@ -55,9 +55,8 @@ impl Drain {
         let records = loaded.records()?;
         let flows = loaded.flows()?;
         let stop = event_fd().map_err(|source| SensorError::Io { action: "create an event descriptor", source })?;
-        let waker = stop
-            .try_clone()
-            .map_err(|source| SensorError::Io { action: "duplicate an event descriptor", source })?;
+        let waker =
+            stop.try_clone().map_err(|source| SensorError::Io { action: "duplicate an event descriptor", source })?;
         let worker =
             Worker { loaded, records, flows, state: Arc::clone(&state), options: options.clone(), sink, stop: waker };
         let thread = thread::Builder::new()

@@ -116,9 +116,8 @@ fn read_number(interface: &str, file: &str) -> Option<u32> {
 /// True when the interface has an IPv4 address or an IPv6 one that is not link-local.
 fn has_address(name: &str) -> bool {
     v4_address(name).unwrap_or(true)
-        || fs::read_to_string("/proc/net/if_inet6").is_ok_and(|table| {
-            table.lines().any(|line| line.ends_with(name) && !line.starts_with("fe80"))
-        })
+        || fs::read_to_string("/proc/net/if_inet6")
+            .is_ok_and(|table| table.lines().any(|line| line.ends_with(name) && !line.starts_with("fe80")))
 }
 
 fn v4_address(name: &str) -> io::Result<bool> {

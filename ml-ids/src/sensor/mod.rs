@@ -11,7 +11,7 @@ mod status;
 
 pub use attach::{AttachMode, EgressHook, IngressHook};
 pub use drain::{Drain, DrainReport};
-pub use interface::{default_interface, InterfaceError};
+pub use interface::{InterfaceError, default_interface};
 pub use load::{Options, SensorError};
 pub use replay::KernelReplay;
 pub use status::{AttachedInterface, SensorState};

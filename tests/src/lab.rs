@@ -1,0 +1,236 @@
+//! A laboratory of two network namespaces joined by a veth pair: `client` and `server`, the sensor runs on the server's
+//! end. All traffic stays inside; dropping the laboratory kills what still runs in it and removes the namespaces.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+/// Address of the client.
+pub const CLIENT_V4: &str = "10.77.0.1";
+/// Address of the server.
+pub const SERVER_V4: &str = "10.77.0.2";
+/// Address of the client.
+pub const CLIENT_V6: &str = "fd77::1";
+/// Address of the server.
+pub const SERVER_V6: &str = "fd77::2";
+/// Address of the server on VLAN 5.
+pub const SERVER_VLAN: &str = "10.78.0.2";
+/// The server's interface, which the sensor watches.
+pub const SERVER_IF: &str = "srv0";
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// Two namespaces and what runs in them.
+pub struct Lab {
+    client: String,
+    server: String,
+    children: Vec<(String, Child)>,
+    directory: PathBuf,
+}
+
+/// Which namespace.
+#[derive(Clone, Copy, Debug)]
+pub enum Side {
+    /// Where traffic starts.
+    Client,
+    /// Where the services and the sensor run.
+    Server,
+}
+
+impl Lab {
+    /// Builds the laboratory. `None` without root; the caller's test is skipped, loudly.
+    ///
+    /// # Errors
+    /// When a command fails that should not.
+    pub fn build() -> Result<Option<Self>> {
+        // SAFETY: no preconditions.
+        if unsafe { libc::geteuid() } != 0 {
+            eprintln!("SKIPPED: network namespaces and eBPF need root");
+            return Ok(None);
+        }
+        let tag = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let directory = std::env::temp_dir().join(format!("ml-ids-lab-{tag}"));
+        fs::create_dir_all(&directory)?;
+        let lab = Self {
+            client: format!("mlids-c-{tag}"),
+            server: format!("mlids-s-{tag}"),
+            children: Vec::new(),
+            directory,
+        };
+        lab.wire()?;
+        Ok(Some(lab))
+    }
+
+    fn wire(&self) -> Result<()> {
+        let (client, server) = (&self.client, &self.server);
+        for name in [client, server] {
+            run(&["ip", "netns", "add", name])?;
+            run(&["ip", "-n", name, "link", "set", "lo", "up"])?;
+        }
+        run(&["ip", "link", "add", "cli0", "netns", client, "type", "veth", "peer", "name", SERVER_IF, "netns", server])?;
+        for (name, interface, last) in [(client, "cli0", 1), (server, SERVER_IF, 2)] {
+            // One packet a frame, as on a wire: otherwise a capture holds merged and not yet segmented ones.
+            run(&["ip", "netns", "exec", name, "ethtool", "-K", interface, "gro", "off", "gso", "off", "tso", "off"])?;
+            let vlan = format!("{interface}.5");
+            run(&["ip", "-n", name, "addr", "add", &format!("10.77.0.{last}/24"), "dev", interface])?;
+            run(&["ip", "-n", name, "addr", "add", &format!("fd77::{last}/64"), "dev", interface, "nodad"])?;
+            run(&["ip", "-n", name, "link", "set", interface, "up"])?;
+            run(&["ip", "-n", name, "link", "add", "link", interface, "name", &vlan, "type", "vlan", "id", "5"])?;
+            run(&["ip", "-n", name, "addr", "add", &format!("10.78.0.{last}/24"), "dev", &vlan])?;
+            run(&["ip", "-n", name, "link", "set", &vlan, "up"])?;
+        }
+        Ok(())
+    }
+
+    /// A directory of this laboratory for logs and captures.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    fn command(&self, side: Side, argv: &[&str]) -> Command {
+        let name = match side {
+            Side::Client => &self.client,
+            Side::Server => &self.server,
+        };
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", name]).args(argv);
+        command
+    }
+
+    /// Runs a command to its end, whatever its exit status.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn output(&self, side: Side, argv: &[&str]) -> Result<Output> {
+        self.command(side, argv).output().with_context(|| format!("cannot run {argv:?}"))
+    }
+
+    /// Runs a command and requires that it succeeds. Returns its standard output.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn succeed(&self, side: Side, argv: &[&str]) -> Result<String> {
+        let output = self.output(side, argv)?;
+        ensure!(
+            output.status.success(),
+            "{argv:?} failed with {}: {}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Starts a command that runs until it is stopped; its output goes to `NAME.log` in the laboratory's directory.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(&mut self, side: Side, name: &str, argv: &[&str], environment: &[(&str, &str)]) -> Result<()> {
+        let log = fs::File::create(self.log_path(name))?;
+        let child = self
+            .command(side, argv)
+            .envs(environment.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("cannot start {argv:?}"))?;
+        self.children.push((name.to_owned(), child));
+        Ok(())
+    }
+
+    /// Stops a command with a signal and waits for its end. Returns its exit code.
+    ///
+    /// # Errors
+    /// When there is no such command or it does not end within 20 s.
+    pub fn stop(&mut self, name: &str, signal: libc::c_int) -> Result<Option<i32>> {
+        let position = self.children.iter().position(|(other, _)| other == name);
+        let Some(position) = position else { bail!("nothing named {name} is running") };
+        let (_, mut child) = self.children.remove(position);
+        let pid = i32::try_from(child.id())?;
+        // SAFETY: a child that has not been waited for, so the pid is still its own. `ip netns exec` execs the command.
+        unsafe { libc::kill(pid, signal) };
+        let end = Instant::now() + Duration::from_secs(20);
+        loop {
+            if let Some(status) = child.try_wait()? {
+                return Ok(status.code());
+            }
+            if Instant::now() > end {
+                child.kill()?;
+                bail!("{name} did not end within 20 s of signal {signal}:\n{}", self.log(name));
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn log_path(&self, name: &str) -> PathBuf {
+        self.directory.join(format!("{name}.log"))
+    }
+
+    /// What a command has printed so far.
+    #[must_use]
+    pub fn log(&self, name: &str) -> String {
+        fs::read_to_string(self.log_path(name)).unwrap_or_default()
+    }
+
+    /// Waits until a command's output holds `text`.
+    ///
+    /// # Errors
+    /// When it does not within 30 s, with what it printed.
+    pub fn wait_for_log(&self, name: &str, text: &str) -> Result<()> {
+        wait_until(Duration::from_secs(30), || self.log(name).contains(text))
+            .with_context(|| format!("{name} did not print {text:?}:\n{}", self.log(name)))
+    }
+
+    /// `GET` of a local URL in the server's namespace, by curl. Returns the body.
+    ///
+    /// # Errors
+    /// When curl fails.
+    pub fn get(&self, url: &str) -> Result<String> {
+        self.succeed(Side::Server, &["curl", "-sS", "--max-time", "5", url])
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        for (_, child) in &mut self.children {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        for name in [&self.client, &self.server] {
+            let _ = Command::new("ip").args(["netns", "del", name]).output();
+        }
+        if !thread::panicking() {
+            let _ = fs::remove_dir_all(&self.directory);
+        }
+    }
+}
+
+/// Polls a condition.
+///
+/// # Errors
+/// When it does not hold in time.
+pub fn wait_until(limit: Duration, mut condition: impl FnMut() -> bool) -> Result<()> {
+    let end = Instant::now() + limit;
+    while Instant::now() < end {
+        if condition() {
+            return Ok(());
+        }
+        thread::sleep(Duration::from_millis(25));
+    }
+    bail!("not within {limit:?}")
+}
+
+fn run(argv: &[&str]) -> Result<()> {
+    let (program, arguments) = argv.split_first().context("empty command")?;
+    let output = Command::new(program).args(arguments).output().with_context(|| format!("cannot run {argv:?}"))?;
+    ensure!(output.status.success(), "{argv:?} failed: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}

@@ -1,0 +1,315 @@
+//! Real traffic over a veth pair, the sensor in host mode on one end: flows, packets and bytes are what tcpdump recorded
+//! on the same interface and offline replay makes of it, the books balance, and every way to end a flow is told right.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use ml_ids_tests::{
+    binary,
+    lab::{CLIENT_V4, Lab, SERVER_IF, SERVER_V4, SERVER_V6, SERVER_VLAN, Side, wait_until},
+};
+use serde_json::Value;
+
+const HEALTH: &str = "http://127.0.0.1:8000/health";
+
+/// Starts the sensor and waits until it is attached and its model is loaded.
+fn start_sensor(lab: &mut Lab, extra: &[&str]) -> Result<()> {
+    let binary = binary()?;
+    let logs = lab.directory().join("logs");
+    let (binary, logs) = (binary.to_string_lossy().into_owned(), logs.to_string_lossy().into_owned());
+    let mut argv = vec![binary.as_str(), "run", "-i", SERVER_IF, "--attach", "host", "--log-dir", &logs];
+    argv.extend_from_slice(extra);
+    lab.start(Side::Server, "sensor", &argv, &[("LOG_NEGATIVE_PREDICTIONS", "true")])?;
+    wait_until(Duration::from_secs(30), || {
+        lab.get("http://127.0.0.1:8000/health/ready").is_ok_and(|body| body.contains("true") || body.contains("ready"))
+    })
+    .with_context(|| format!("the sensor did not become ready:\n{}", lab.log("sensor")))
+}
+
+/// All events of both logs.
+fn events(lab: &Lab) -> Result<Vec<Value>> {
+    let mut events = Vec::new();
+    for name in ["positive_predictions.log", "negative_predictions.log"] {
+        let text = fs::read_to_string(lab.directory().join("logs").join(name))?;
+        for line in text.lines() {
+            events.push(serde_json::from_str(line).with_context(|| format!("{name}: {line}"))?);
+        }
+    }
+    Ok(events)
+}
+
+/// What must agree: packets and payload bytes of both directions.
+type Tally = [u64; 4];
+
+fn live_flows(events: &[Value]) -> BTreeMap<String, Vec<Tally>> {
+    let mut flows: BTreeMap<String, Vec<Tally>> = BTreeMap::new();
+    for event in events {
+        let number = |path: &str| event.pointer(path).and_then(Value::as_u64).unwrap_or(u64::MAX);
+        let text = |path: &str| event.pointer(path).and_then(Value::as_str).unwrap_or("?").to_owned();
+        let name = format!(
+            "{} {}:{} > {}:{}",
+            text("/proto"),
+            text("/src_ip"),
+            number("/src_port"),
+            text("/dest_ip"),
+            number("/dest_port")
+        );
+        flows.entry(name).or_default().push([
+            number("/flow/pkts_toserver"),
+            number("/flow/pkts_toclient"),
+            number("/flow/bytes_toserver"),
+            number("/flow/bytes_toclient"),
+        ]);
+    }
+    flows
+}
+
+/// The same from `ml-ids extract` of what tcpdump recorded.
+fn recorded_flows(capture: &Path) -> Result<BTreeMap<String, Vec<Tally>>> {
+    let output = std::process::Command::new(binary()?)
+        .args(["extract", "--profile", "cns2022", "-o", "-"])
+        .arg(capture)
+        .output()?;
+    ensure!(output.status.success(), "extract failed: {}", String::from_utf8_lossy(&output.stderr));
+    let mut reader = csv::Reader::from_reader(output.stdout.as_slice());
+    let headers = reader.headers()?.clone();
+    let column = |name: &str| headers.iter().position(|header| header == name).context(name.to_owned());
+    let columns = [
+        column("Total Fwd Packets")?,
+        column("Total Backward Packets")?,
+        column("Total Length of Fwd Packets")?,
+        column("Total Length of Bwd Packets")?,
+    ];
+    let names = [column("Protocol")?, column("Src IP")?, column("Src Port")?, column("Dst IP")?, column("Dst Port")?];
+    let mut flows: BTreeMap<String, Vec<Tally>> = BTreeMap::new();
+    for row in reader.records() {
+        let row = row?;
+        let [protocol, source, source_port, destination, destination_port] = names.map(|index| row[index].to_owned());
+        let protocol = if protocol == "6" { "TCP" } else { "UDP" };
+        let name = format!("{protocol} {source}:{source_port} > {destination}:{destination_port}");
+        let mut tally = [0; 4];
+        for (value, index) in tally.iter_mut().zip(columns) {
+            *value = row[index].parse()?;
+        }
+        flows.entry(name).or_default().push(tally);
+    }
+    Ok(flows)
+}
+
+/// A bounded mix: HTTP, DNS, bulk transfer and ping, over IPv4, IPv6 and a VLAN.
+fn make_traffic(lab: &mut Lab) -> Result<()> {
+    let www = lab.directory().join("www");
+    fs::create_dir_all(&www)?;
+    fs::write(www.join("page"), vec![b'x'; 200_000])?;
+    let www = www.to_string_lossy().into_owned();
+    lab.start(
+        Side::Server,
+        "http",
+        &["python3", "-m", "http.server", "8080", "--bind", "::", "--directory", &www],
+        &[],
+    )?;
+    lab.start(
+        Side::Server,
+        "dns",
+        &["dnsmasq", "--no-daemon", "--no-resolv", "--no-hosts", "--port=5353", "--address=/example.test/10.1.2.3"],
+        &[],
+    )?;
+    lab.start(Side::Server, "iperf", &["iperf3", "-s", "-1"], &[])?;
+    wait_until(Duration::from_secs(10), || {
+        lab.succeed(Side::Server, &["ss", "-Htuln"])
+            .is_ok_and(|table| [":8080", ":5353", ":5201"].iter().all(|port| table.contains(port)))
+    })
+    .context("the services did not start")?;
+    for server in [SERVER_V4, "[fd77::2]", SERVER_VLAN] {
+        for _ in 0..3 {
+            let url = format!("http://{server}:8080/page");
+            lab.succeed(Side::Client, &["curl", "-sS", "-o", "/dev/null", "--max-time", "10", &url])?;
+        }
+    }
+    for server in [SERVER_V4, SERVER_V6] {
+        let at = format!("@{server}");
+        lab.succeed(Side::Client, &["dig", "+short", "-p", "5353", &at, "host.example.test"])?;
+        lab.succeed(Side::Client, &["ping", "-q", "-c", "3", "-i", "0.2", server])?;
+    }
+    lab.succeed(Side::Client, &["iperf3", "-c", SERVER_V4, "-n", "4M"])?;
+    Ok(())
+}
+
+#[test]
+fn live_flows_are_what_tcpdump_recorded_and_the_books_balance() -> Result<()> {
+    let Some(mut lab) = Lab::build()? else { return Ok(()) };
+    let capture = lab.directory().join("wire.pcap").to_string_lossy().into_owned();
+    lab.start(
+        Side::Server,
+        "tcpdump",
+        &["tcpdump", "-i", SERVER_IF, "-s", "0", "-B", "8192", "-U", "-w", &capture],
+        &[],
+    )?;
+    lab.wait_for_log("tcpdump", "listening on")?;
+    start_sensor(&mut lab, &[])?;
+    make_traffic(&mut lab)?;
+    std::thread::sleep(Duration::from_millis(500));
+    let health: Value = serde_json::from_str(&lab.get(HEALTH)?)?;
+    ensure!(lab.stop("sensor", libc::SIGINT)? == Some(0), "the sensor failed:\n{}", lab.log("sensor"));
+    lab.stop("tcpdump", libc::SIGINT)?;
+
+    for hook in ["ingress", "egress"] {
+        let number = |name: &str| health.pointer(&format!("/sensor/packets/{hook}/{name}")).and_then(Value::as_u64);
+        let (seen, in_flow) = (number("seen").context("seen")?, number("in_flow").context("in_flow")?);
+        let skipped = health.pointer(&format!("/sensor/packets/{hook}/skipped")).and_then(Value::as_object);
+        let skipped: u64 = skipped.context("skipped")?.values().filter_map(Value::as_u64).sum();
+        ensure!(seen > 100, "{hook} saw only {seen} packets");
+        ensure!(seen == in_flow + skipped, "{hook}: {seen} seen, {in_flow} in flows, {skipped} skipped");
+    }
+
+    let live = live_flows(&events(&lab)?);
+    let recorded = recorded_flows(Path::new(&capture))?;
+    ensure!(live.len() > 10, "only {} flows: {live:?}", live.len());
+    for (name, tallies) in &recorded {
+        ensure!(
+            live.get(name) == Some(tallies),
+            "flow {name}: recorded {tallies:?}, live {:?}\n{}",
+            live.get(name),
+            lab.log("tcpdump")
+        );
+    }
+    for name in live.keys() {
+        ensure!(recorded.contains_key(name), "flow {name} was seen live but is not in the capture");
+    }
+    Ok(())
+}
+
+/// Sends one UDP datagram from the client.
+fn datagram(lab: &Lab, source_port: u16) -> Result<()> {
+    let script = format!(
+        "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); \
+         s.bind(('{CLIENT_V4}', {source_port})); s.sendto(b'x', ('{SERVER_V4}', 9))"
+    );
+    lab.succeed(Side::Client, &["python3", "-c", &script]).map(drop)
+}
+
+#[test]
+fn every_way_to_end_a_flow_is_told_right() -> Result<()> {
+    let Some(mut lab) = Lab::build()? else { return Ok(()) };
+    start_sensor(&mut lab, &[])?;
+    let www = lab.directory().to_string_lossy().into_owned();
+    lab.start(
+        Side::Server,
+        "http",
+        &["python3", "-m", "http.server", "8080", "--bind", SERVER_V4, "--directory", &www],
+        &[],
+    )?;
+    let url = format!("http://{SERVER_V4}:8080/");
+    wait_until(Duration::from_secs(10), || {
+        lab.succeed(Side::Client, &["curl", "-sS", "-o", "/dev/null", "--local-port", "40001", &url]).is_ok()
+    })?;
+    // Refused by an RST.
+    let refused = format!("http://{SERVER_V4}:81/");
+    lab.output(Side::Client, &["curl", "-sS", "--local-port", "40002", &refused])?;
+    // Silent after one packet.
+    datagram(&lab, 40003)?;
+    // A packet a second, past the limit.
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_secs(123) {
+        datagram(&lab, 40004)?;
+        std::thread::sleep(Duration::from_millis(900));
+    }
+    // Still open when the sensor stops.
+    datagram(&lab, 40005)?;
+    std::thread::sleep(Duration::from_millis(300));
+    ensure!(lab.stop("sensor", libc::SIGTERM)? == Some(0), "the sensor failed:\n{}", lab.log("sensor"));
+
+    let events = events(&lab)?;
+    let reasons = |port: u64| -> Vec<&str> {
+        let of_port = events.iter().filter(|event| event.get("src_port").and_then(Value::as_u64) == Some(port));
+        of_port.filter_map(|event| event.pointer("/flow/reason").and_then(Value::as_str)).collect()
+    };
+    ensure!(reasons(40001).first() == Some(&"fin"), "40001: {:?}", reasons(40001));
+    ensure!(reasons(40002) == ["rst"], "40002: {:?}", reasons(40002));
+    ensure!(reasons(40003) == ["idle"], "40003: {:?}", reasons(40003));
+    ensure!(reasons(40004) == ["timeout", "shutdown"], "40004: {:?}", reasons(40004));
+    ensure!(reasons(40005) == ["shutdown"], "40005: {:?}", reasons(40005));
+    Ok(())
+}
+
+#[test]
+fn a_port_scan_alerts_within_two_seconds_of_its_first_finished_flow() -> Result<()> {
+    let Some(mut lab) = Lab::build()? else { return Ok(()) };
+    start_sensor(&mut lab, &[])?;
+    let log = lab.directory().join("logs/positive_predictions.log");
+    lab.start(Side::Client, "nmap", &["nmap", "-sS", "-Pn", "-n", "-T4", "-p", "1-1000", SERVER_V4], &[])?;
+    wait_until(Duration::from_secs(20), || fs::metadata(&log).is_ok_and(|file| file.len() > 0))
+        .with_context(|| format!("no alert:\n{}", lab.log("sensor")))?;
+    let seen = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64();
+    let text = fs::read_to_string(&log)?;
+    let alert: Value = serde_json::from_str(text.lines().next().context("empty log")?)?;
+    let end = alert.pointer("/flow/end").and_then(Value::as_str).context("no flow.end")?;
+    let end = time::OffsetDateTime::parse(end, &time::format_description::well_known::Rfc3339)?;
+    let delay = seen - end.unix_timestamp_nanos() as f64 / 1e9;
+    eprintln!("first alert {delay:.2} s after the last packet of its flow: {}", alert["ml"]["label"]);
+    ensure!(
+        delay < 2.0 + 1.0,
+        "the alert came {delay:.2} s after its flow's last packet (1 s of it is the linger time)"
+    );
+    ensure!(alert["src_ip"] == CLIENT_V4, "{alert}");
+    ensure!(lab.stop("sensor", libc::SIGINT)? == Some(0), "the sensor failed:\n{}", lab.log("sensor"));
+    Ok(())
+}
+
+#[test]
+fn a_second_sensor_a_missing_interface_and_an_unprivileged_user_get_a_clear_answer() -> Result<()> {
+    let Some(mut lab) = Lab::build()? else { return Ok(()) };
+    start_sensor(&mut lab, &[])?;
+    let binary = binary()?.to_string_lossy().into_owned();
+    let logs = lab.directory().join("logs2").to_string_lossy().into_owned();
+    let cases: [(&[&str], i32, &str); 3] = [
+        (&["run", "-i", SERVER_IF, "--listen", "127.0.0.1:8001", "--log-dir", &logs], 1, "already has an XDP program"),
+        (&["run", "-i", "nope0", "--listen", "127.0.0.1:8001", "--log-dir", &logs], 2, "no interface named nope0"),
+        (&["run", "-i", SERVER_IF, "--log-dir", &logs], 1, "127.0.0.1:8000"),
+    ];
+    for (arguments, code, text) in cases {
+        let argv: Vec<&str> = std::iter::once(binary.as_str()).chain(arguments.iter().copied()).collect();
+        let output = lab.output(Side::Server, &argv)?;
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.status.code() == Some(code) && stderr.contains(text),
+            "{arguments:?}: {}\n{stderr}",
+            output.status
+        );
+    }
+    // An unprivileged user: the binary is copied to where that user can run it.
+    let copy = lab.directory().join("ml-ids");
+    fs::copy(&binary, &copy)?;
+    let copy = copy.to_string_lossy().into_owned();
+    lab.succeed(Side::Server, &["chmod", "755", &lab.directory().to_string_lossy()])?;
+    let output = lab.output(
+        Side::Server,
+        &[
+            "setpriv",
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+            &copy,
+            "run",
+            "-i",
+            "lo",
+            "--listen",
+            "127.0.0.1:8002",
+            "--log-dir",
+            "/tmp",
+        ],
+    )?;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.code() == Some(1) && stderr.contains("no permission"),
+        "unprivileged: {}\n{stderr}",
+        output.status
+    );
+    ensure!(lab.stop("sensor", libc::SIGINT)? == Some(0), "the sensor failed:\n{}", lab.log("sensor"));
+    Ok(())
+}
