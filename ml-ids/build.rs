@@ -37,10 +37,9 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn has_linked_toolchain() -> bool {
-    Command::new("rustup")
-        .args(["toolchain", "list"])
-        .output()
-        .is_ok_and(|output| String::from_utf8_lossy(&output.stdout).lines().any(|line| line.starts_with(LINKED_TOOLCHAIN)))
+    Command::new("rustup").args(["toolchain", "list"]).output().is_ok_and(|output| {
+        String::from_utf8_lossy(&output.stdout).lines().any(|line| line.starts_with(LINKED_TOOLCHAIN))
+    })
 }
 
 fn path_with_tools() -> Option<std::ffi::OsString> {

@@ -1,2 +1,7 @@
 //! The `ml-ids` binary: wires the library together, nothing else.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ml_ids::cli::main()
+}
