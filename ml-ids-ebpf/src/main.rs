@@ -50,7 +50,11 @@ fn sweep(_ctx: XdpContext) -> u32 {
 fn account(hook: Hook, parsed: Result<Packet, Skip>, length: u32, interface: u32) {
     let Some(counters) = maps::counters() else { return };
     let outcome = match parsed {
-        Ok(packet) => table::count(&packet, clock::now_us(), interface, &mut counters.flows),
+        Ok(packet) => {
+            // A replayed capture has no interface, here as offline.
+            let interface = if tunables::test_clock() { 0 } else { interface };
+            table::count(&packet, clock::now_us(), interface, &mut counters.flows)
+        }
         Err(skip) => Err(skip),
     };
     let books = match hook {

@@ -8,4 +8,5 @@
 pub mod cli;
 pub mod features;
 pub mod model;
+pub mod offline;
 pub mod sensor;

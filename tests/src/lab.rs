@@ -74,7 +74,9 @@ impl Lab {
             run(&["ip", "netns", "add", name])?;
             run(&["ip", "-n", name, "link", "set", "lo", "up"])?;
         }
-        run(&["ip", "link", "add", "cli0", "netns", client, "type", "veth", "peer", "name", SERVER_IF, "netns", server])?;
+        run(&[
+            "ip", "link", "add", "cli0", "netns", client, "type", "veth", "peer", "name", SERVER_IF, "netns", server,
+        ])?;
         for (name, interface, last) in [(client, "cli0", 1), (server, SERVER_IF, 2)] {
             // One packet a frame, as on a wire: otherwise a capture holds merged and not yet segmented ones.
             run(&["ip", "netns", "exec", name, "ethtool", "-K", interface, "gro", "off", "gso", "off", "tso", "off"])?;

@@ -1,0 +1,179 @@
+//! Reading capture files, pcap and pcapng, frame by frame, with bounded memory.
+
+use std::io::{self, Read};
+
+use pcap_parser::{
+    LegacyPcapBlock, PcapError, PcapHeader,
+    nom::IResult,
+    pcap::{parse_pcap_frame, parse_pcap_frame_be, parse_pcap_frame_modified, parse_pcap_header},
+};
+
+use super::{LinkType, buffer::BlockBuffer, pcapng::Section};
+
+/// Largest block of a capture that is read. libpcap's own limit for a packet is 256 KiB.
+pub const MAX_BLOCK: usize = 16 * 1024 * 1024;
+/// Latest time that a frame is given: the last microsecond of the year 9999, which RFC 3339 can still write.
+const LATEST_US: u64 = 253_402_300_799_999_999;
+const PCAP_HEADER: usize = 24;
+const SECTION_HEADER_MAGIC: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
+
+/// What is wrong with a capture.
+#[derive(Debug, thiserror::Error)]
+pub enum CaptureError {
+    /// Reading failed, unpacking included.
+    #[error("cannot read the capture: {0}")]
+    Read(#[from] io::Error),
+    /// Neither format's magic number.
+    #[error("not a capture: it starts like neither pcap nor pcapng")]
+    NotACapture,
+    /// The file ends inside a block.
+    #[error("the capture ends inside a packet or block that begins at byte {0}; what stands before it was read")]
+    Truncated(u64),
+    /// A length field is larger than [`MAX_BLOCK`].
+    #[error(
+        "the packet or block at byte {at} claims {length} bytes, more than the limit of {MAX_BLOCK}; reading stopped there"
+    )]
+    Oversized {
+        /// Offset in the unpacked file.
+        at: u64,
+        /// What the length field says.
+        length: u64,
+    },
+    /// A block contradicts itself, and the next one cannot be found.
+    #[error("malformed block at byte {0}; reading stopped there")]
+    Malformed(u64),
+    /// Some pcapng blocks contradict themselves; all others were read.
+    #[error("{count} malformed pcapng blocks were left out, the first at byte {first}")]
+    BadBlocks {
+        /// How many.
+        count: u64,
+        /// Offset of the first in the unpacked file.
+        first: u64,
+    },
+}
+
+/// A captured frame.
+#[derive(Clone, Copy, Debug)]
+pub struct Frame<'a> {
+    /// Microseconds since 1970, cut (not rounded) from a finer clock.
+    pub time_us: u64,
+    /// What the frame starts with.
+    pub link: LinkType,
+    /// The captured bytes.
+    pub data: &'a [u8],
+}
+
+/// An open capture.
+pub struct Capture<R> {
+    buffer: BlockBuffer<R>,
+    format: Format,
+    /// Bytes of the block handed out last, still to be consumed.
+    pending: usize,
+}
+
+enum Format {
+    Pcap { link: LinkType, nanoseconds: bool, header: usize, parse: ParseFrame },
+    PcapNg(Section),
+}
+
+type ParseFrame = for<'a> fn(&'a [u8]) -> IResult<&'a [u8], LegacyPcapBlock<'a>, PcapError<&'a [u8]>>;
+
+/// Where a frame lies in the buffered block.
+pub(super) struct Located {
+    pub(super) time_us: u64,
+    pub(super) link: LinkType,
+    pub(super) start: usize,
+    pub(super) length: usize,
+}
+
+impl<R: Read> Capture<R> {
+    /// Recognises the format.
+    ///
+    /// # Errors
+    /// [`CaptureError::NotACapture`], [`CaptureError::Truncated`] inside the file header, [`CaptureError::Read`].
+    pub fn new(source: R) -> Result<Self, CaptureError> {
+        let mut buffer = BlockBuffer::new(source);
+        let complete = buffer.fill(PCAP_HEADER)?;
+        if buffer.bytes().starts_with(&SECTION_HEADER_MAGIC) {
+            return Ok(Self { buffer, format: Format::PcapNg(Section::default()), pending: 0 });
+        }
+        let format = match parse_pcap_header(buffer.bytes()) {
+            Ok((_, header)) => Format::pcap(&header),
+            Err(_) if complete || buffer.bytes().len() < 4 => return Err(CaptureError::NotACapture),
+            Err(error) if error.is_incomplete() => return Err(CaptureError::Truncated(0)),
+            Err(_) => return Err(CaptureError::NotACapture),
+        };
+        Ok(Self { buffer, format, pending: PCAP_HEADER })
+    }
+
+    /// The next frame, `None` at the end.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the capture. There is nothing to be read after an error.
+    #[inline]
+    pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, CaptureError> {
+        let Self { buffer, format, pending } = self;
+        buffer.consume(core::mem::take(pending));
+        let found = match format {
+            Format::Pcap { link, nanoseconds, header, parse } => {
+                pcap_frame(buffer, *link, *nanoseconds, *header, *parse)?
+            }
+            Format::PcapNg(section) => section.next_packet(buffer)?,
+        };
+        let Some((block, frame)) = found else { return Ok(None) };
+        *pending = block;
+        let Located { time_us, link, start, length } = frame;
+        let data = buffer.bytes().get(start..start.saturating_add(length)).unwrap_or_default();
+        Ok(Some(Frame { time_us: time_us.min(LATEST_US), link, data }))
+    }
+}
+
+impl Format {
+    fn pcap(header: &PcapHeader) -> Self {
+        let (header_len, parse): (usize, ParseFrame) = if header.is_modified_format() {
+            (24, parse_pcap_frame_modified)
+        } else if header.is_bigendian() {
+            (16, parse_pcap_frame_be)
+        } else {
+            (16, parse_pcap_frame)
+        };
+        // The upper bits tell of frame check sequences.
+        let link = LinkType((header.network.0 & 0xffff) as u16);
+        Self::Pcap { link, nanoseconds: header.is_nanosecond_precision(), header: header_len, parse }
+    }
+}
+
+/// The length of the next block, and its frame.
+#[inline]
+fn pcap_frame<R: Read>(
+    buffer: &mut BlockBuffer<R>,
+    link: LinkType,
+    nanoseconds: bool,
+    header: usize,
+    parse: ParseFrame,
+) -> Result<Option<(usize, Located)>, CaptureError> {
+    use pcap_parser::nom::{Err, Needed};
+    if !buffer.fill(header)? {
+        return if buffer.bytes().is_empty() { Ok(None) } else { Err(CaptureError::Truncated(buffer.position())) };
+    }
+    loop {
+        match parse(buffer.bytes()) {
+            Ok((_, block)) => {
+                let length = block.data.len();
+                let fraction = if nanoseconds { block.ts_usec / 1000 } else { block.ts_usec };
+                let time_us = u64::from(block.ts_sec) * 1_000_000 + u64::from(fraction);
+                return Ok(Some((header + length, Located { time_us, link, start: header, length })));
+            }
+            Err(Err::Incomplete(Needed::Size(missing))) => {
+                let wanted = buffer.bytes().len().saturating_add(missing.get());
+                if wanted > MAX_BLOCK {
+                    return Err(CaptureError::Oversized { at: buffer.position(), length: wanted as u64 });
+                }
+                if !buffer.fill(wanted)? {
+                    return Err(CaptureError::Truncated(buffer.position()));
+                }
+            }
+            Err(_) => return Err(CaptureError::Malformed(buffer.position())),
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Offline replay: a capture file through the very engine that runs in the kernel.
+//!
+//! ```text
+//! source (file, gzip, zstd) ─► capture (pcap, pcapng) ─► link (Ethernet, SLL, …) ─► replay ─► FlowRecord ─► rows
+//! ```
+
+mod buffer;
+mod capture;
+mod link;
+mod pcapng;
+mod replay;
+pub mod rows;
+pub mod source;
+
+use std::io::Read;
+
+use ml_ids_common::FlowRecord;
+
+pub use capture::{Capture, CaptureError, Frame, MAX_BLOCK};
+pub use link::{LinkType, parse_frame};
+pub use replay::{MAX_FLOWS, Replay};
+
+/// Replays a capture from where it stands to its end, and ends the flows that are still open. Finished flows go to
+/// `emit` in the order in which they end; the first error from it stops the replay and is returned.
+///
+/// A damaged capture is replayed as far as it can be read; the damage is the value returned.
+///
+/// # Errors
+/// Only those of `emit`.
+pub fn replay<R: Read, E>(
+    capture: &mut Capture<R>,
+    replay: &mut Replay,
+    mut emit: impl FnMut(FlowRecord) -> Result<(), E>,
+) -> Result<Option<CaptureError>, E> {
+    let profile = replay.profile();
+    let damage = loop {
+        match capture.next_frame() {
+            Ok(Some(frame)) => {
+                let parsed = parse_frame(frame.link, frame.data, profile);
+                replay.frame(parsed, frame.data.len(), frame.time_us, &mut emit)?;
+            }
+            Ok(None) => break None,
+            Err(error) => break Some(error),
+        }
+    };
+    replay.end(&mut emit)?;
+    Ok(damage)
+}

@@ -1,0 +1,138 @@
+//! Kernel = offline: every capture, packet by packet, through the loaded eBPF programs on the test clock; the records
+//! that come out are byte for byte those of offline replay. Both hooks, all profiles.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context as _, Result, ensure};
+use ml_ids::{
+    offline::{Capture, LinkType, Replay, parse_frame},
+    sensor::{KernelReplay, Options, SensorError},
+};
+use ml_ids_common::{FlowRecord, Hook, Profile};
+use ml_ids_tests::{files, root, shared_data};
+
+/// Table size of the kernel replay; a capture with more flows in flight would not fit.
+const MAX_FLOWS: u32 = 65_536;
+/// Frames that `BPF_PROG_TEST_RUN` takes: from an Ethernet header up.
+const SHORTEST: usize = 14;
+
+/// What one comparison covered.
+#[derive(Default)]
+struct Coverage {
+    captures: u32,
+    packets: u64,
+    records: u64,
+    /// Frames that a test run does not take; they are withheld from both sides.
+    withheld: u64,
+    /// Frames that are not Ethernet, which no hook can be given.
+    other_link: u64,
+}
+
+fn load(profile: Profile) -> Result<Option<KernelReplay>> {
+    let options = Options { profile, max_flows: MAX_FLOWS, ring_bytes: 32 << 20, ..Options::default() };
+    match KernelReplay::load(&options, true) {
+        Ok(kernel) => Ok(Some(kernel)),
+        Err(SensorError::Permission { .. }) => {
+            eprintln!("SKIPPED: loading eBPF programs needs root");
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Feeds one capture to both sides and compares.
+fn compare(
+    path: &Path,
+    kernel: &mut KernelReplay,
+    hook: Hook,
+    profile: Profile,
+    coverage: &mut Coverage,
+) -> Result<()> {
+    let mut offline = Replay::new(profile);
+    let mut expected: Vec<FlowRecord> = Vec::new();
+    let mut emit = |record: FlowRecord| -> Result<()> {
+        expected.push(record);
+        Ok(())
+    };
+    let mut actual = Vec::new();
+    let Ok(mut capture) = Capture::new(fs::File::open(path)?) else { return Ok(()) };
+    // A damaged capture is compared as far as it can be read.
+    while let Ok(Some(frame)) = capture.next_frame() {
+        if frame.link != LinkType::ETHERNET {
+            coverage.other_link += 1;
+            continue;
+        }
+        if frame.data.len() < SHORTEST || !kernel.packet(hook, frame.data, frame.time_us)? {
+            coverage.withheld += 1;
+            continue;
+        }
+        coverage.packets += 1;
+        let parsed = parse_frame(frame.link, frame.data, profile);
+        offline.frame(parsed, frame.data.len(), frame.time_us, &mut emit)?;
+        if coverage.packets.is_multiple_of(4096) {
+            actual.extend(kernel.records());
+        }
+    }
+    offline.end(&mut emit)?;
+    actual.extend(kernel.records());
+    actual.extend(kernel.finish()?);
+    ensure!(actual.len() == expected.len(), "{} records from the kernel, {} offline", actual.len(), expected.len());
+    // Flows that end with the capture come out by start; those that start together may stand in either order.
+    let order = |record: &FlowRecord| {
+        let state = record.state();
+        (state.start_us, state.key.addr_a, state.key.addr_b, state.key.port_a, state.key.port_b, state.key.protocol)
+    };
+    actual.sort_by_key(order);
+    expected.sort_by_key(order);
+    for (ours, theirs) in actual.iter().zip(&expected) {
+        ensure!(ours == theirs, "flow {:?} differs:\n{}", theirs.source(), difference(ours, theirs));
+    }
+    coverage.captures += 1;
+    coverage.records += expected.len() as u64;
+    Ok(())
+}
+
+/// The fields in which two records differ.
+fn difference(kernel: &FlowRecord, offline: &FlowRecord) -> String {
+    let (kernel, offline) = (format!("{kernel:#?}"), format!("{offline:#?}"));
+    let lines = kernel.lines().zip(offline.lines()).filter(|(kernel, offline)| kernel != offline);
+    lines.map(|(kernel, offline)| format!("kernel {} offline {}\n", kernel.trim(), offline.trim())).collect()
+}
+
+fn compare_all(folder: &Path, least: u32) -> Result<()> {
+    for profile in Profile::ALL {
+        for hook in Hook::ALL {
+            let Some(mut kernel) = load(profile)? else { return Ok(()) };
+            let mut coverage = Coverage::default();
+            for path in files(folder, &["pcap", "pcapng", "cap"])? {
+                compare(&path, &mut kernel, hook, profile, &mut coverage)
+                    .with_context(|| format!("{} at {} in {}", path.display(), hook.name(), profile.name()))?;
+            }
+            let counters = kernel.counters()?;
+            let books = counters.hook(hook);
+            ensure!(books.balanced(), "{books:?}");
+            let flows = counters.flows;
+            ensure!(flows.lost_ring_full == 0, "{flows:?}");
+            let Coverage { captures, packets, records, withheld, other_link } = coverage;
+            eprintln!(
+                "{} {}: {captures} captures, {packets} packets, {records} records equal; {withheld} frames withheld, \
+                 {other_link} are not Ethernet",
+                profile.name(),
+                hook.name()
+            );
+            ensure!(captures >= least, "only {captures} captures were compared");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn handmade_captures_give_the_same_records_in_the_kernel() -> Result<()> {
+    compare_all(&root().join("tests/data/handmade"), 12)
+}
+
+#[test]
+fn all_captures_give_the_same_records_in_the_kernel() -> Result<()> {
+    let Some(data) = shared_data() else { return Ok(()) };
+    compare_all(&data, 1_000)
+}
