@@ -1,29 +1,64 @@
-//! The command line.
+//! The command line: one file a command. Exit codes: 0 done, 1 failed at run time, 2 wrong usage, 3 input unreadable or
+//! malformed.
 
-pub mod extract;
+mod bench;
+mod extract;
+mod model;
+mod run;
+mod score;
+mod serve;
+mod wiring;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
-/// Network intrusion detection sensor.
+/// Wrong usage.
+const USAGE: u8 = 2;
+/// Input unreadable or malformed.
+const BAD_INPUT: u8 = 3;
+
+const EXAMPLES: &str = "\
+Examples:
+  ml-ids run -i eth0                           watch eth0, serve the API on 127.0.0.1:8000
+  ml-ids serve                                 the API alone, no capture, no privileges
+  ml-ids extract capture.pcap -o flows.csv     78 features of every flow
+  ml-ids score capture.pcap                    the same with verdicts
+  ml-ids model inspect embedded                what the built-in model is
+
+RUST_LOG sets the log level (error, warn, info, debug); RUST_LOG=info,verdict=warn shows alerts only.";
+
+/// Network intrusion detection: flows counted in the kernel, CICFlowMeter features, ONNX models.
 #[derive(Parser)]
-#[command(name = "ml-ids", version)]
+#[command(name = "ml-ids", version, after_help = EXAMPLES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
-#[derive(clap::Subcommand)]
+#[derive(Subcommand)]
 enum Command {
+    Run(run::Args),
+    Serve(serve::Args),
     Extract(extract::Args),
+    Score(score::Args),
+    Model(model::Args),
+    #[command(hide = true)]
+    Bench(bench::Args),
 }
 
 /// Runs the command that the command line names.
 #[must_use]
 pub fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let command = Cli::parse().command;
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
+    let result = match command {
+        Command::Run(args) => run::run(args),
+        Command::Serve(args) => serve::run(args),
         Command::Extract(args) => extract::run(&args),
+        Command::Score(args) => score::run(&args),
+        Command::Model(args) => model::run(args),
+        Command::Bench(args) => bench::run(&args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -1,0 +1,194 @@
+//! `ml-ids run`: the live sensor and the API.
+//!
+//! The API comes first, so that `/health` tells the truth while the model loads; the model comes before the capture,
+//! because its profile decides where flows end.
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, Result};
+use clap::ArgAction;
+use log::{info, warn};
+use tokio::sync::watch;
+
+use super::{
+    BAD_INPUT, USAGE,
+    serve::{ApiArgs, bind},
+    wiring::{SensorView, load_model, shutdown_signal},
+};
+use crate::{
+    api::{self, AppState},
+    detect::{Judge, Pipeline, Stats},
+    model::{Model, Source},
+    sensor::{AttachMode, Drain, Options, Sensor, SensorError, default_interface},
+    sink::Sinks,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  ml-ids run                                   the interface of the default route
+  ml-ids run -i eth0 -i eth1 --attach mirror   two mirror (SPAN) ports
+  ml-ids run -i eth0 --model forest.onnx --log-dir /var/log/ml-ids";
+
+/// Watch interfaces: count flows in the kernel, judge each when it ends, serve the API
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    /// Interface to watch; may be given several times [default: that of the default route]
+    #[arg(short, long = "interface", value_name = "IFACE", env = "CIC_INTERFACE", value_delimiter = ',')]
+    interfaces: Vec<String>,
+    /// Directions to watch: sent and received packets (host), received only (mirror), or what fits the interface
+    #[arg(long, value_enum, default_value_t)]
+    attach: AttachMode,
+    /// Flow table entries, about 600 bytes of kernel memory each
+    #[arg(long, value_name = "N", default_value_t = Options::default().max_flows, value_parser = clap::value_parser!(u32).range(1024..=16_777_216))]
+    max_flows: u32,
+    /// Ring buffer between kernel and agent, a power of two of at least 64 KiB
+    #[arg(long, value_name = "BYTES", default_value_t = Options::default().ring_bytes, value_parser = ring_bytes)]
+    ring_bytes: u32,
+    /// How long a terminated flow waits for late packets before it is judged
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    linger: Duration,
+    /// How often flows that ended without a further packet are looked for
+    #[arg(long, value_name = "SECONDS", default_value = "0.5", value_parser = seconds)]
+    sweep_interval: Duration,
+    /// Where positive_predictions.log and negative_predictions.log go
+    #[arg(long, value_name = "DIR", env = "LOG_DIR", default_value = "logs")]
+    log_dir: PathBuf,
+    /// Log verdicts that are no alerts, too
+    #[arg(long, env = "LOG_NEGATIVE_PREDICTIONS", action = ArgAction::SetTrue)]
+    log_negative_predictions: bool,
+    #[command(flatten)]
+    api: ApiArgs,
+}
+
+/// Runs until SIGINT or SIGTERM.
+pub(super) fn run(args: Args) -> Result<ExitCode> {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("cannot start")?;
+    runtime.block_on(watch_interfaces(args))
+}
+
+async fn watch_interfaces(mut args: Args) -> Result<ExitCode> {
+    if args.interfaces.is_empty() {
+        match default_interface() {
+            Ok(name) => args.interfaces.push(name),
+            Err(error) => return Ok(usage(&error)),
+        }
+    }
+    let state = Arc::new(AppState::new(args.api.limits(), args.api.unit(), true));
+    let listener = match bind(&args.api).await? {
+        Ok(listener) => listener,
+        Err(code) => return Ok(code),
+    };
+    let mut shutdown = shutdown_signal()?;
+    let (stop_api, api_stopped) = watch::channel(false);
+    let server = tokio::spawn(api::serve(listener, Arc::clone(&state), api_stopped));
+
+    let loading = tokio::select! {
+        model = load_model(args.api.model(), &state) => Some(model),
+        _ = shutdown.wait_for(|stop| *stop) => None,
+    };
+    let code = match loading {
+        None => ExitCode::SUCCESS,
+        Some(Err(error)) => {
+            eprintln!("error: model {} is refused: {:#}", args.api.model(), anyhow::Error::from(error));
+            ExitCode::from(BAD_INPUT)
+        }
+        Some(Ok(model)) => match start(&args, model, &state) {
+            Ok(running) => {
+                // The sender lives as long as the process; an error would mean that it is ending anyway.
+                let _ = shutdown.wait_for(|stop| *stop).await;
+                running.stop().await?;
+                ExitCode::SUCCESS
+            }
+            Err(error) => match error.downcast_ref::<SensorError>() {
+                Some(SensorError::Interface(missing)) => usage(missing),
+                _ => return Err(error),
+            },
+        },
+    };
+    // Without receivers the server has ended already.
+    let _ = stop_api.send(true);
+    server.await.context("the API server failed")?;
+    Ok(code)
+}
+
+fn usage(error: &impl std::fmt::Display) -> ExitCode {
+    eprintln!("error: {error}");
+    ExitCode::from(USAGE)
+}
+
+/// Everything that runs besides the API.
+struct Running {
+    drain: Drain,
+    pipeline: Pipeline,
+    stats: Arc<Stats>,
+}
+
+fn start(args: &Args, model: Arc<Model>, state: &AppState) -> Result<Running> {
+    let options = Options {
+        profile: model.contract().profile,
+        max_flows: args.max_flows,
+        ring_bytes: args.ring_bytes,
+        linger: args.linger,
+        sweep_interval: args.sweep_interval,
+    };
+    let sensor = Sensor::start(&args.interfaces, args.attach, &options)?;
+    let (sensor_state, stats) = (sensor.state(), Arc::new(Stats::default()));
+    let names = Arc::clone(&sensor_state);
+    let sinks = Sinks::open(
+        &args.log_dir,
+        args.log_negative_predictions,
+        Arc::new(move |index| names.interface_name(index).map(str::to_owned)),
+    )
+    .with_context(|| format!("cannot write logs to {}; choose another place with --log-dir", args.log_dir.display()))?;
+    let (pipeline, sink) =
+        Pipeline::start(Judge::new(model), sinks, Arc::clone(&stats)).context("cannot start the scoring thread")?;
+    let drain = sensor.drain(&options, sink)?;
+    state.set_sensor(Arc::new(SensorView { state: sensor_state, stats: Arc::clone(&stats) }));
+    info!("logs go to {}; stop with Ctrl-C", args.log_dir.display());
+    Ok(Running { drain, pipeline, stats })
+}
+
+impl Running {
+    /// Detaches, flushes, judges what is left, and closes the books.
+    async fn stop(self) -> Result<()> {
+        let Self { drain, pipeline, stats } = self;
+        let state = drain.state();
+        let report = tokio::task::spawn_blocking(move || {
+            let report = drain.stop();
+            pipeline.finish();
+            report
+        })
+        .await
+        .context("the sensor could not be stopped")?;
+        let (counters, verdicts) = (state.counters(), stats.snapshot());
+        info!(
+            "{} packets received, {} sent; {} flows opened, {} still open and flushed, {} judged, {} alerts",
+            counters.ingress.seen, counters.egress.seen, counters.flows.opened, report.flushed, verdicts.scored, verdicts.alerts
+        );
+        let lost = counters.flows.lost_ring_full;
+        if lost > 0 {
+            warn!("{lost} flows with {} packets were lost because the ring buffer was full", counters.flows.lost_packets);
+        }
+        Ok(())
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let value: f64 = text.parse().map_err(|_| format!("{text} is not a number of seconds"))?;
+    let duration = Duration::try_from_secs_f64(value).map_err(|error| error.to_string())?;
+    let (least, most) = (Duration::from_millis(10), Duration::from_secs(120));
+    if duration < least || duration > most {
+        return Err("must be from 0.01 to 120 seconds".to_owned());
+    }
+    Ok(duration)
+}
+
+fn ring_bytes(text: &str) -> Result<u32, String> {
+    let bytes: u32 = text.parse().map_err(|_| format!("{text} is not a number of bytes"))?;
+    if !bytes.is_power_of_two() || !(65_536..=1 << 30).contains(&bytes) {
+        return Err("must be a power of two from 65536 to 1073741824".to_owned());
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,193 @@
+//! What `run` and `serve` share: the model behind the API, the sensor behind `/health`, and how both come and go.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use anyhow::{Context as _, Result};
+use log::{info, warn};
+use ml_ids_common::{Counters, Hook, HookCounters, Skip};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+
+use crate::{
+    api::{
+        AppState, Attach, Contribution, Egress, FlowBooks, HookPackets, Ingress, InterfaceHealth, ModelCard,
+        PacketBooks, Prediction, Predictor, SensorHealth, SensorSnapshot, TableFill, VerdictCounts,
+    },
+    detect::Stats,
+    features::FeatureVector,
+    model::{Model, ModelError, Source},
+    sensor::{EgressHook, IngressHook, SensorState},
+};
+
+/// Share of the flow table above which the sensor calls itself degraded.
+const TABLE_NEARLY_FULL: f64 = 0.9;
+
+/// The model as the API asks for it.
+struct ModelPredictor(Arc<Model>);
+
+impl Predictor for ModelPredictor {
+    fn card(&self) -> ModelCard {
+        let model = &self.0;
+        ModelCard {
+            name: model.name().to_owned(),
+            version: model.version().to_owned(),
+            source: model.source().to_string(),
+            sha256: model.sha256().to_owned(),
+            profile: model.contract().profile.name(),
+            loaded_at: model.loaded_at().into(),
+            classes: model.contract().classes.clone(),
+        }
+    }
+
+    fn predict(&self, rows: &[FeatureVector]) -> Result<Vec<Prediction>, String> {
+        let scores = self.0.score(rows).map_err(|error| error.to_string())?;
+        let predictions = scores.into_iter().map(|score| Prediction {
+            class: score.class,
+            probability: score.probability,
+            probabilities: score.probabilities,
+            alert: score.alert,
+        });
+        Ok(predictions.collect())
+    }
+
+    fn explain(&self, row: &FeatureVector) -> Option<Vec<Contribution>> {
+        let contributions = self.0.explain(row)?;
+        let contributions = contributions
+            .into_iter()
+            .map(|part| Contribution { feature: part.feature, contribution: part.contribution });
+        Some(contributions.collect())
+    }
+}
+
+/// The sensor as `/health` asks for it.
+pub(super) struct SensorView {
+    pub(super) state: Arc<SensorState>,
+    pub(super) stats: Arc<Stats>,
+}
+
+impl SensorHealth for SensorView {
+    fn snapshot(&self) -> SensorSnapshot {
+        let Counters { ingress, egress, flows } = self.state.counters();
+        let (capacity, used) = (u64::from(self.state.max_flows()), u64::from(self.state.entries()));
+        let fill = used as f64 / capacity.max(1) as f64;
+        let verdicts = self.stats.snapshot();
+        let mut degraded = Vec::new();
+        if fill > TABLE_NEARLY_FULL {
+            degraded.push(format!("the flow table is {:.0} % full; raise --max-flows", fill * 100.0));
+        }
+        for (hook, books) in [(Hook::Ingress, &ingress), (Hook::Egress, &egress)] {
+            let lost = books.skipped.get(Skip::TableFull as usize).copied().unwrap_or(0);
+            if lost > 0 {
+                degraded.push(format!("{lost} {} packets found the flow table full; raise --max-flows", hook.name()));
+            }
+        }
+        if flows.lost_ring_full > 0 {
+            degraded.push(format!(
+                "{} finished flows were lost because the ring buffer was full; raise --ring-bytes",
+                flows.lost_ring_full
+            ));
+        }
+        if self.state.sweep_failures() > 0 {
+            degraded.push(format!("the kernel refused {} sweeps; flows end late", self.state.sweep_failures()));
+        }
+        if verdicts.failed > 0 {
+            degraded.push(format!("the model failed on {} flows", verdicts.failed));
+        }
+        SensorSnapshot {
+            interfaces: self.state.interfaces().iter().map(interface).collect(),
+            packets: PacketBooks { ingress: books(&ingress), egress: books(&egress) },
+            flows: FlowBooks {
+                live: self.state.live_flows(),
+                opened: flows.opened,
+                emitted: flows.emitted,
+                discarded: flows.discarded,
+                lost_ring_full: flows.lost_ring_full,
+            },
+            table: TableFill { capacity, used, fill },
+            verdicts: VerdictCounts { scored: verdicts.scored, alerts: verdicts.alerts, dropped: verdicts.failed },
+            degraded,
+        }
+    }
+}
+
+fn interface(interface: &crate::sensor::AttachedInterface) -> InterfaceHealth {
+    InterfaceHealth {
+        name: interface.name.clone(),
+        index: interface.index,
+        attach: if interface.egress.is_some() { Attach::Host } else { Attach::Mirror },
+        ingress: match interface.ingress {
+            IngressHook::NativeXdp => Ingress::XdpNative,
+            IngressHook::GenericXdp => Ingress::XdpGeneric,
+        },
+        egress: interface.egress.map(|hook| match hook {
+            EgressHook::Tcx => Egress::Tcx,
+            EgressHook::Clsact => Egress::Clsact,
+        }),
+    }
+}
+
+fn books(counters: &HookCounters) -> HookPackets {
+    let skipped: BTreeMap<&'static str, u64> =
+        Skip::ALL.iter().zip(counters.skipped).map(|(reason, count)| (reason.name(), count)).collect();
+    HookPackets { seen: counters.seen, seen_bytes: counters.seen_bytes, in_flow: counters.in_flow, skipped }
+}
+
+/// Loads the model off the event loop and puts it behind the API.
+pub(super) async fn load_model(source: &Source, state: &AppState) -> Result<Arc<Model>, ModelError> {
+    if std::env::var_os("MLFLOW_MODEL_NAME").is_some() && *source == Source::Embedded {
+        warn!(
+            "MLFLOW_MODEL_NAME is set, but this version loads models from files only; the embedded model runs. \
+             Name a file with --model"
+        );
+    }
+    let wanted = source.clone();
+    let loaded = tokio::task::spawn_blocking(move || Model::load(&wanted)).await;
+    let loaded = loaded.unwrap_or_else(|error| Err(ModelError::Panicked(error.to_string())));
+    match loaded {
+        Ok(model) => {
+            let model = Arc::new(model);
+            info!(
+                "model {} {} from {}: profile {}, {} trees, sha256 {}",
+                model.name(),
+                model.version(),
+                model.source(),
+                model.contract().profile.name(),
+                model.trees(),
+                model.sha256()
+            );
+            state.set_predictor(Arc::new(ModelPredictor(Arc::clone(&model))));
+            Ok(model)
+        }
+        Err(error) => {
+            state.set_model_failure(error.to_string());
+            Err(error)
+        }
+    }
+}
+
+/// Turns true at the first SIGINT or SIGTERM. A second one ends the process at once.
+pub(super) fn shutdown_signal() -> Result<watch::Receiver<bool>> {
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let (sender, receiver) = watch::channel(false);
+    tokio::spawn(async move {
+        let mut signals = 0;
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            signals += 1;
+            if signals > 1 {
+                warn!("second signal, leaving at once");
+                std::process::exit(130);
+            }
+            info!("shutting down");
+            // Without receivers everything has ended already.
+            let _ = sender.send(true);
+        }
+    });
+    Ok(receiver)
+}
