@@ -1,5 +1,7 @@
-//! What the end-to-end tests share: where the data and the binary are, and laboratories of network namespaces.
+//! What the end-to-end tests share: where data and binary lie, flows in a form that can be compared, and laboratories
+//! of network namespaces.
 
+pub mod flows;
 pub mod lab;
 
 use std::{
@@ -9,22 +11,26 @@ use std::{
 
 use anyhow::{Result, bail};
 
-/// The workspace's root.
+/// Data that may not be in the repository: `$ML_IDS_DATA`, or `../shared/data` beside the workspace. `None`, said
+/// loudly, if it is not there; the caller then skips.
 #[must_use]
-pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+pub fn data(part: &str) -> Option<PathBuf> {
+    let root = match env::var_os("ML_IDS_DATA") {
+        Some(root) => PathBuf::from(root),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"),
+    };
+    let path = root.join(part);
+    if path.exists() {
+        return Some(path);
+    }
+    eprintln!("SKIPPED: {} is not there; set ML_IDS_DATA to test with it", path.display());
+    None
 }
 
-/// The captures and tables outside the repository: `$ML_IDS_DATA`, else `../shared/data`. `None`, said loudly, when
-/// they are not there.
+/// A fixture of this crate.
 #[must_use]
-pub fn shared_data() -> Option<PathBuf> {
-    let data = env::var_os("ML_IDS_DATA").map_or_else(|| root().join("../shared/data"), PathBuf::from);
-    if data.is_dir() {
-        return Some(data);
-    }
-    eprintln!("SKIPPED: no data at {}; set ML_IDS_DATA", data.display());
-    None
+pub fn fixture(part: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("data").join(part)
 }
 
 /// The `ml-ids` binary under test: `$ML_IDS_BIN`, else the one that was built beside this test.

@@ -9,7 +9,7 @@ use ml_ids::{
     sensor::{KernelReplay, Options, SensorError},
 };
 use ml_ids_common::{FlowRecord, Hook, Profile};
-use ml_ids_tests::{files, root, shared_data};
+use ml_ids_tests::{data, files, fixture};
 
 /// Table size of the kernel replay; a capture with more flows in flight would not fit.
 const MAX_FLOWS: u32 = 65_536;
@@ -128,11 +128,11 @@ fn compare_all(folder: &Path, least: u32) -> Result<()> {
 
 #[test]
 fn handmade_captures_give_the_same_records_in_the_kernel() -> Result<()> {
-    compare_all(&root().join("tests/data/handmade"), 12)
+    compare_all(&fixture("handmade"), 12)
 }
 
 #[test]
 fn all_captures_give_the_same_records_in_the_kernel() -> Result<()> {
-    let Some(data) = shared_data() else { return Ok(()) };
+    let Some(data) = data("captures") else { return Ok(()) };
     compare_all(&data, 1_000)
 }

@@ -177,3 +177,101 @@ fn pcap_frame<R: Read>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A pcap file: magic as it is stored, link type, frames of (seconds, fraction, bytes).
+    fn pcap(magic: [u8; 4], link: u32, frames: &[(u32, u32, &[u8])]) -> Vec<u8> {
+        let little = magic[0] != 0xa1;
+        let word = |value: u32| if little { value.to_le_bytes() } else { value.to_be_bytes() };
+        let version = if little { [2, 0, 4, 0] } else { [0, 2, 0, 4] };
+        let mut file = [magic, version, word(0), word(0), word(65_535), word(link)].concat();
+        for (seconds, fraction, data) in frames {
+            let length = word(data.len() as u32);
+            file.extend([word(*seconds), word(*fraction), length, length].concat());
+            file.extend_from_slice(data);
+        }
+        file
+    }
+
+    type Owned = (u64, LinkType, Vec<u8>);
+
+    fn read(file: &[u8]) -> (Vec<Owned>, Option<CaptureError>) {
+        let mut frames = Vec::new();
+        let mut capture = match Capture::new(file) {
+            Ok(capture) => capture,
+            Err(error) => return (frames, Some(error)),
+        };
+        loop {
+            match capture.next_frame() {
+                Ok(Some(frame)) => frames.push((frame.time_us, frame.link, frame.data.to_vec())),
+                Ok(None) => return (frames, None),
+                Err(error) => return (frames, Some(error)),
+            }
+        }
+    }
+
+    const MICROSECONDS: [u8; 4] = [0xd4, 0xc3, 0xb2, 0xa1];
+
+    #[test]
+    fn every_kind_of_pcap_gives_the_same_frames() {
+        let expected = vec![(5_000_007, LinkType(1), b"one".to_vec()), (6_000_008, LinkType(1), vec![])];
+        for (magic, scale) in [
+            (MICROSECONDS, 1),
+            ([0xa1, 0xb2, 0xc3, 0xd4], 1),
+            ([0x4d, 0x3c, 0xb2, 0xa1], 1000),
+            ([0xa1, 0xb2, 0x3c, 0x4d], 1000),
+        ] {
+            let last = if scale == 1 { 8 } else { 8999 };
+            let file = pcap(magic, 1, &[(5, 7 * scale, b"one"), (6, last, b"")]);
+            let (frames, error) = read(&file);
+            assert!(error.is_none(), "{magic:x?}: {error:?}");
+            assert_eq!(frames, expected, "{magic:x?}");
+        }
+    }
+
+    #[test]
+    fn a_cut_capture_gives_its_whole_frames_and_says_that_it_was_cut() {
+        let file = pcap(MICROSECONDS, 101, &[(1, 0, b"first"), (2, 0, b"second")]);
+        let second = PCAP_HEADER + 16 + b"first".len();
+        for end in 0..file.len() {
+            let (frames, error) = read(&file[..end]);
+            assert_eq!(frames.len(), usize::from(end >= second), "cut at {end}");
+            match error {
+                Some(CaptureError::NotACapture) => assert!(end < 4, "cut at {end}"),
+                Some(CaptureError::Truncated(at)) => {
+                    let expected =
+                        if end < PCAP_HEADER { 0 } else { PCAP_HEADER.max(if end > second { second } else { 0 }) };
+                    assert_eq!(at, expected as u64, "cut at {end}");
+                }
+                None => assert!(end == PCAP_HEADER || end == second, "cut at {end}"),
+                Some(other) => panic!("cut at {end}: {other}"),
+            }
+        }
+    }
+
+    #[test]
+    fn an_absurd_length_ends_the_reading_without_taking_its_memory() {
+        let mut file = pcap(MICROSECONDS, 1, &[(1, 0, b"whole")]);
+        file.extend([[1, 0, 0, 0], [0; 4], [0xff; 4], [0xff; 4]].concat());
+        let (frames, error) = read(&file);
+        assert_eq!(frames.len(), 1);
+        assert!(matches!(error, Some(CaptureError::Oversized { at: 45, length }) if length > u64::from(u32::MAX)));
+    }
+
+    #[test]
+    fn a_frame_larger_than_the_buffer_is_read() {
+        let large = vec![7; 3 << 20];
+        let (frames, error) = read(&pcap(MICROSECONDS, 1, &[(1, 0, &large), (2, 0, b"next")]));
+        assert!(error.is_none(), "{error:?}");
+        assert_eq!(frames.iter().map(|frame| frame.2.len()).collect::<Vec<_>>(), [large.len(), 4]);
+    }
+
+    #[test]
+    fn text_is_not_a_capture() {
+        assert!(matches!(read(b"Flow ID,Src IP,Src Port,Dst IP").1, Some(CaptureError::NotACapture)));
+        assert!(matches!(read(b"").1, Some(CaptureError::NotACapture)));
+    }
+}

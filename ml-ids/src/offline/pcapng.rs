@@ -211,3 +211,162 @@ fn word(bytes: &[u8], offset: usize, big_endian: bool) -> Option<u32> {
     let bytes = *bytes.get(offset..)?.first_chunk()?;
     Some(if big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::offline::Capture;
+
+    /// Builds a pcapng file in either byte order.
+    struct File {
+        bytes: Vec<u8>,
+        big_endian: bool,
+    }
+
+    impl File {
+        fn new(big_endian: bool) -> Self {
+            Self { bytes: Vec::new(), big_endian }
+        }
+
+        fn word(&self, value: u32) -> [u8; 4] {
+            if self.big_endian { value.to_be_bytes() } else { value.to_le_bytes() }
+        }
+
+        fn half(&self, value: u16) -> [u8; 2] {
+            if self.big_endian { value.to_be_bytes() } else { value.to_le_bytes() }
+        }
+
+        fn block(mut self, kind: u32, body: &[u8]) -> Self {
+            let padded = body.len().next_multiple_of(4);
+            let length = self.word((BLOCK_FRAME + padded) as u32);
+            self.bytes.extend(self.word(kind));
+            self.bytes.extend(length);
+            self.bytes.extend(body);
+            self.bytes.resize(self.bytes.len() + padded - body.len(), 0);
+            self.bytes.extend(length);
+            self
+        }
+
+        fn section(self) -> Self {
+            let body = [&self.word(0x1a2b_3c4d)[..], &self.half(1), &self.half(0), &[0xff; 8]].concat();
+            self.block(SECTION_HEADER, &body)
+        }
+
+        fn interface(self, link: u16, snap: u32, resolution: Option<u8>, offset: Option<i64>) -> Self {
+            let mut body = [&self.half(link)[..], &self.half(0), &self.word(snap)].concat();
+            if let Some(resolution) = resolution {
+                body.extend([&self.half(9)[..], &self.half(1), &[resolution, 0, 0, 0]].concat());
+            }
+            if let Some(offset) = offset {
+                let bytes = if self.big_endian { offset.to_be_bytes() } else { offset.to_le_bytes() };
+                body.extend([&self.half(14)[..], &self.half(8), &bytes].concat());
+            }
+            body.extend([0; 4]);
+            self.block(INTERFACE_DESCRIPTION, &body)
+        }
+
+        fn packet(self, interface: u32, stamp: u64, data: &[u8]) -> Self {
+            let length = self.word(data.len() as u32);
+            let (high, low) = (self.word((stamp >> 32) as u32), self.word(stamp as u32));
+            let body = [&self.word(interface)[..], &high, &low, &length, &length, data].concat();
+            self.block(ENHANCED_PACKET, &body)
+        }
+    }
+
+    type Owned = (u64, u16, Vec<u8>);
+
+    fn read(file: &File) -> (Vec<Owned>, Option<CaptureError>) {
+        let mut capture = Capture::new(&file.bytes[..]).unwrap();
+        let mut frames = Vec::new();
+        loop {
+            match capture.next_frame() {
+                Ok(Some(frame)) => frames.push((frame.time_us, frame.link.0, frame.data.to_vec())),
+                Ok(None) => return (frames, None),
+                Err(error) => return (frames, Some(error)),
+            }
+        }
+    }
+
+    #[test]
+    fn packets_of_several_interfaces_have_their_own_clock_and_link_type() {
+        for big_endian in [false, true] {
+            let file = File::new(big_endian)
+                .section()
+                .interface(1, 0, None, None)
+                .interface(101, 0, Some(9), None)
+                .interface(113, 0, Some(0x80 | 20), Some(1000))
+                .interface(1, 0, Some(3), Some(-10))
+                .packet(0, 1_700_000_000_000_001, b"us")
+                .packet(1, 1_700_000_000_000_001_999, b"ns")
+                .packet(2, 3 << 19, b"binary")
+                .packet(3, 11_500, b"")
+                .packet(3, 1, b"before 1970");
+            let (frames, error) = read(&file);
+            assert!(error.is_none(), "{error:?}");
+            let expected: [(u64, u16, &[u8]); 5] = [
+                (1_700_000_000_000_001, 1, b"us"),
+                (1_700_000_000_000_001, 101, b"ns"),
+                (1_001_500_000, 113, b"binary"),
+                (1_500_000, 1, b""),
+                (0, 1, b"before 1970"),
+            ];
+            assert_eq!(frames, expected.map(|(time, link, data)| (time, link, data.to_vec())));
+        }
+    }
+
+    #[test]
+    fn simple_packets_take_the_time_of_the_one_before_and_the_snap_length() {
+        let file = File::new(false).section().interface(1, 4, None, None).packet(0, 77, b"x");
+        let body = [&9u32.to_le_bytes()[..], b"nine byte"].concat();
+        let (frames, error) = read(&file.block(SIMPLE_PACKET, &body));
+        assert!(error.is_none(), "{error:?}");
+        assert_eq!(frames[1..], [(77, 1, b"nine".to_vec())]);
+    }
+
+    #[test]
+    fn obsolete_packet_blocks_are_read() {
+        for big_endian in [false, true] {
+            let file = File::new(big_endian).section().interface(1, 0, None, None).interface(101, 0, None, None);
+            let words = [file.word(0), file.word(9), file.word(3), file.word(3)].concat();
+            let body = [&file.half(1)[..], &file.half(0), &words, b"old"].concat();
+            assert_eq!(read(&file.block(PACKET, &body)).0, [(9, 101, b"old".to_vec())]);
+        }
+    }
+
+    #[test]
+    fn a_new_section_forgets_the_interfaces_and_may_change_the_byte_order() {
+        let mut file = File::new(false).section().interface(101, 0, None, None).packet(0, 1, b"a");
+        file.big_endian = true;
+        let file = file.section().packet(0, 2, b"lost").interface(1, 0, None, None).packet(0, 3, b"b");
+        let (frames, error) = read(&file);
+        assert_eq!(frames, [(1, 101, b"a".to_vec()), (3, 1, b"b".to_vec())]);
+        assert!(matches!(error, Some(CaptureError::BadBlocks { count: 1, .. })), "{error:?}");
+    }
+
+    #[test]
+    fn a_packet_longer_than_its_block_is_left_out_and_the_next_one_read() {
+        let file = File::new(false).section().interface(1, 0, None, None);
+        let first_bad = file.bytes.len() as u64;
+        let body = [[0u32; 3].map(u32::to_le_bytes).concat(), 500u32.to_le_bytes().repeat(2)].concat();
+        let (frames, error) = read(&file.block(ENHANCED_PACKET, &body).block(0xbad, b"unknown").packet(0, 5, b"good"));
+        assert_eq!(frames, [(5, 1, b"good".to_vec())]);
+        assert!(matches!(error, Some(CaptureError::BadBlocks { count: 1, first }) if first == first_bad));
+    }
+
+    #[test]
+    fn hostile_bytes_anywhere_do_no_harm() {
+        let file = File::new(false)
+            .section()
+            .interface(1, 0, Some(9), Some(1))
+            .packet(0, 1, b"frame")
+            .block(SIMPLE_PACKET, &[4, 0, 0, 0, 1, 2, 3, 4]);
+        for at in 12..file.bytes.len() {
+            for value in [0, 1, 0x7f, 0x80, 0xff] {
+                let mut bytes = file.bytes.clone();
+                bytes[at] = value;
+                let (frames, _) = read(&File { bytes, big_endian: false });
+                assert!(frames.len() <= 2, "byte {at} set to {value}");
+            }
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! `ml-ids extract` as a user meets it: streams, exit codes, messages.
+
+use std::{
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
+
+use anyhow::{Context, Result};
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/handmade").join(name)
+}
+
+fn extract() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ml-ids"));
+    command.arg("extract");
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Exit code and standard error.
+fn outcome(output: &Output) -> (Option<i32>, String) {
+    (output.status.code(), text(&output.stderr))
+}
+
+fn with_input(command: &mut Command, input: &[u8]) -> Result<Output> {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    child.stdin.take().context("no stdin")?.write_all(input)?;
+    Ok(child.wait_with_output()?)
+}
+
+#[test]
+fn packed_captures_from_standard_input_give_the_rows_of_the_plain_file() -> Result<()> {
+    let path = fixture("tcp_basic.pcap");
+    let plain = extract().arg(&path).output()?;
+    assert_eq!(outcome(&plain), (Some(0), "22 packets, 1 flows, 1 rows, 0 packets skipped\n".to_owned()));
+    let csv = text(&plain.stdout);
+    let lines: Vec<&str> = csv.lines().collect();
+    assert_eq!(lines.len(), 2);
+    assert!(lines[0].starts_with("Flow ID,Src IP,Src Port,Dst IP,Dst Port,Protocol,Timestamp,Destination Port,Flow D"));
+    assert!(lines[0].contains(",Avg Bwd Segment Size,Fwd Header Length.1,Fwd Avg Bytes/Bulk,"));
+    assert!(lines[0].ends_with(",Idle Max,Idle Min,Label"));
+    assert!(lines[1].starts_with(
+        "10.0.0.1-10.0.0.2-1111-80-6,10.0.0.1,1111,10.0.0.2,80,6,2023-11-14T22:13:20.000000Z,80,4987,12,10,1117,6015,"
+    ));
+    assert_eq!(lines[1].split(',').count(), 7 + 78 + 1);
+    let capture = fs::read(&path)?;
+    for input in [capture.clone(), zstd::encode_all(&capture[..], 1)?] {
+        let output = with_input(extract().arg("-"), &input)?;
+        assert_eq!(text(&output.stdout), csv);
+    }
+    Ok(())
+}
+
+#[test]
+fn json_lines_hold_the_same_values_and_words_for_what_json_cannot_say() -> Result<()> {
+    let output =
+        extract().args(["--format", "jsonl", "--profile", "cns2022"]).arg(fixture("zero_dur.pcap")).output()?;
+    assert_eq!(output.status.code(), Some(0));
+    let rows: Vec<serde_json::Value> =
+        text(&output.stdout).lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    assert!(!rows.is_empty());
+    for row in &rows {
+        assert_eq!(row.as_object().map(serde_json::Map::len), Some(7 + 78 + 1), "{row}");
+        assert_eq!(row["Flow Packets/s"], "Infinity", "{row}");
+        assert!(row["Flow Duration"].is_u64() && row["Src Port"].is_u64(), "{row}");
+    }
+    Ok(())
+}
+
+#[test]
+fn other_protocols_are_written_on_demand() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    // An ICMP packet in a raw IP capture.
+    let mut capture = [0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 101, 0, 0, 0].to_vec();
+    capture.extend([1, 0, 0, 0, 0, 0, 0, 0, 20, 0, 0, 0, 20, 0, 0, 0]);
+    capture.extend([0x45, 0, 0, 20, 0, 0, 0, 0, 64, 1, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
+    let path = folder.path().join("icmp.pcap");
+    fs::write(&path, capture)?;
+    let output = extract().arg(&path).output()?;
+    assert_eq!(outcome(&output), (Some(0), "1 packets, 1 flows, 0 rows, 0 packets skipped\n".to_owned()));
+    let output = extract().arg("--all").arg(&path).output()?;
+    assert!(
+        text(&output.stdout).contains("\n10.0.0.1-10.0.0.2-0-0-0,10.0.0.1,0,10.0.0.2,0,0,1970-01-01T00:00:01.000000Z,")
+    );
+    Ok(())
+}
+
+#[test]
+fn a_cut_capture_is_processed_as_far_as_it_goes_and_reported() -> Result<()> {
+    let mut capture = fs::read(fixture("tcp_basic.pcap"))?;
+    capture.truncate(capture.len() - 1);
+    let output = with_input(extract().arg("-"), &capture)?;
+    let (code, errors) = outcome(&output);
+    assert_eq!(code, Some(3), "{errors}");
+    assert!(errors.contains("21 packets, 1 flows, 1 rows"), "{errors}");
+    assert!(errors.contains("error: standard input: the capture ends inside a packet"), "{errors}");
+    assert_eq!(text(&output.stdout).lines().count(), 2);
+    Ok(())
+}
+
+#[test]
+fn unreadable_input_is_3_and_leaves_an_existing_output_alone() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (input, output) = (folder.path().join("no.pcap"), folder.path().join("out.csv"));
+    fs::write(&output, "precious")?;
+    let missing = extract().arg(&input).arg("-o").arg(&output).output()?;
+    assert_eq!(missing.status.code(), Some(3));
+    fs::write(&input, "no capture")?;
+    let foreign = extract().arg(&input).arg("-o").arg(&output).output()?;
+    let (code, errors) = outcome(&foreign);
+    assert_eq!(code, Some(3));
+    assert!(errors.contains("not a capture"), "{errors}");
+    assert_eq!(fs::read_to_string(&output)?, "precious");
+    Ok(())
+}
+
+#[test]
+fn output_over_the_input_is_refused_by_any_name() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (input, other_name) = (folder.path().join("in.pcap"), folder.path().join("link.pcap"));
+    let capture = fs::read(fixture("rst.pcap"))?;
+    fs::write(&input, &capture)?;
+    fs::hard_link(&input, &other_name)?;
+    let by_link = extract().arg(&input).arg("-o").arg(&other_name).output()?;
+    let appending = fs::OpenOptions::new().append(true).open(&input)?;
+    let by_shell = extract().arg(&input).stdout(appending).output()?;
+    for output in [by_link, by_shell] {
+        let (code, errors) = outcome(&output);
+        assert_eq!(code, Some(1), "{errors}");
+        assert!(errors.contains("same file"), "{errors}");
+    }
+    assert_eq!(fs::read(&input)?, capture);
+    Ok(())
+}
+
+#[test]
+fn output_that_cannot_be_written_is_1_and_wrong_usage_is_2() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let output = extract().arg(fixture("rst.pcap")).arg("-o").arg(folder.path()).output()?;
+    assert_eq!(output.status.code(), Some(1));
+    let full = fs::OpenOptions::new().write(true).open("/dev/full")?;
+    let (code, errors) = outcome(&extract().arg(fixture("rst.pcap")).stdout(full).output()?);
+    assert_eq!(code, Some(1), "{errors}");
+    assert!(errors.contains("cannot write to standard output"), "{errors}");
+    let output = extract().args(["--profile", "2017"]).arg(fixture("rst.pcap")).output()?;
+    assert_eq!(output.status.code(), Some(2));
+    Ok(())
+}
+
+#[test]
+fn a_reader_that_leaves_early_is_no_error() -> Result<()> {
+    let mut child = extract().arg(fixture("random.pcap")).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    drop(child.stdout.take());
+    let output = child.wait_with_output()?;
+    assert_eq!(outcome(&output), (Some(0), String::new()));
+    Ok(())
+}
