@@ -1,1 +1,347 @@
 //! Models: untrusted ONNX files with a contract, run on tract.
+//!
+//! ```text
+//! source ─► scan ─► contract ─┐
+//!            │                ├─► Model ─► score, explain
+//!            └─► tract ─► operator ─► ensemble ─► trees
+//! ```
+//!
+//! A [`Model`] has been checked by construction. Loading runs in a thread of its own that may panic without harm; what
+//! is refused is refused with a reason.
+
+mod contract;
+mod ensemble;
+mod explain;
+mod faults;
+mod names;
+mod operator;
+mod scan;
+mod score;
+mod source;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod trees;
+mod wire;
+
+use std::{fmt, sync::Arc, thread};
+
+use sha2::{Digest as _, Sha256};
+use thiserror::Error;
+use time::OffsetDateTime;
+use tract_onnx::prelude::{
+    Framework as _, InferenceModelExt as _, IntoRunnable as _, IntoTensor as _, TypedRunnableModel,
+    tract_ndarray::Array2, tvec,
+};
+
+pub(crate) use self::contract::expected_names;
+pub use self::{
+    contract::{BENIGN, Contract, ContractError, NonFinite, VERSION as CONTRACT_VERSION},
+    explain::Contribution,
+    faults::{EnsembleError, NodeFault, WeightFault},
+    scan::ScanError,
+    score::{Score, ScoreError},
+    source::{DEFAULT_MAX_BYTES, Source, SourceError},
+    wire::WireError,
+};
+use self::{explain::NodeValues, operator::TreeEnsemble, score::verdict, trees::Forest};
+use crate::features::{FEATURE_COUNT, FeatureVector};
+
+/// Rows that tract gets at once. Beyond a few hundred nothing is gained (docs/models.md), and this bounds the memory.
+const CHUNK: usize = 4096;
+/// Stack of the loading thread, in bytes.
+const LOADER_STACK: usize = 8 << 20;
+
+/// Why a model is refused.
+#[derive(Debug, Error)]
+pub enum ModelError {
+    /// It cannot be read.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// Its SHA-256 is not the one that was asked for.
+    #[error("the model's SHA-256 is {found}, expected {expected}")]
+    Sha256 {
+        /// That of the file, in hex.
+        found: String,
+        /// The one asked for.
+        expected: String,
+    },
+    /// It is no ONNX file of the kind that is accepted.
+    #[error(transparent)]
+    Scan(#[from] ScanError),
+    /// Its contract is missing, incomplete, or not one that this program can keep.
+    #[error(transparent)]
+    Contract(#[from] ContractError),
+    /// Its trees are broken.
+    #[error(transparent)]
+    Ensemble(#[from] EnsembleError),
+    /// The contract and the trees speak of different numbers of classes.
+    #[error("the contract lists {contract} classes and the trees have {trees}")]
+    ClassCount {
+        /// Classes in `ml_ids.classes`.
+        contract: usize,
+        /// Classes of the operator.
+        trees: usize,
+    },
+    /// tract refused it or could not run it.
+    #[error("the model cannot be prepared: {0}")]
+    Engine(String),
+    /// A bug: something panicked on the file.
+    #[error("loading the model panicked: {0}; please report this with the file")]
+    Panicked(String),
+}
+
+/// How to load a model.
+#[derive(Clone, Debug)]
+pub struct LoadOptions {
+    /// Largest file that is read, in bytes.
+    pub max_bytes: u64,
+    /// The SHA-256 that the file must have, in hex; checked before anything is parsed.
+    pub sha256: Option<String>,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        Self { max_bytes: DEFAULT_MAX_BYTES, sha256: None }
+    }
+}
+
+/// A loaded model: checked, ready to score, and to be shared as `Arc<Model>`.
+pub struct Model {
+    contract: Contract,
+    plan: Arc<TypedRunnableModel>,
+    forest: Arc<Forest>,
+    node_values: NodeValues,
+    source: Source,
+    sha256: String,
+    bytes: usize,
+    loaded_at: OffsetDateTime,
+}
+
+const _: () = {
+    const fn shareable<T: Send + Sync>() {}
+    shareable::<Model>();
+};
+
+impl fmt::Debug for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Model({} {} from {}, {:?})", self.name(), self.version(), self.source, self.forest)
+    }
+}
+
+impl Model {
+    /// Loads the model that is part of the program.
+    ///
+    /// # Errors
+    ///
+    /// If the program was built with a model that it refuses.
+    pub fn embedded() -> Result<Self, ModelError> {
+        Self::load(&Source::Embedded)
+    }
+
+    /// Loads a model with default options.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read or is refused.
+    pub fn load(source: &Source) -> Result<Self, ModelError> {
+        Self::load_with(source, &LoadOptions::default())
+    }
+
+    /// Loads a model.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read or is refused.
+    pub fn load_with(source: &Source, options: &LoadOptions) -> Result<Self, ModelError> {
+        Self::from_bytes(&source.read(options.max_bytes)?, source.clone(), options)
+    }
+
+    fn from_bytes(bytes: &[u8], source: Source, options: &LoadOptions) -> Result<Self, ModelError> {
+        let sha256 = hex(&Sha256::digest(bytes));
+        if let Some(expected) = &options.sha256
+            && !expected.eq_ignore_ascii_case(&sha256)
+        {
+            return Err(ModelError::Sha256 { found: sha256, expected: expected.clone() });
+        }
+        let Parts { contract, plan, forest } = in_thread(|| prepare(bytes))?;
+        let model = Self {
+            node_values: NodeValues::new(forest.classes),
+            contract,
+            plan,
+            forest,
+            source,
+            sha256,
+            bytes: bytes.len(),
+            loaded_at: OffsetDateTime::now_utc(),
+        };
+        // A model that cannot score one row is not loaded.
+        model.score(&[[0.0; FEATURE_COUNT]]).map_err(|error| ModelError::Engine(error.to_string()))?;
+        Ok(model)
+    }
+
+    /// Scores any number of rows. What is not finite is replaced as the contract says, then each value is rounded to
+    /// float32 once.
+    ///
+    /// # Errors
+    ///
+    /// If a probability is not finite or tract fails; then there is no verdict on any of the rows.
+    pub fn score(&self, rows: &[FeatureVector]) -> Result<Vec<Score>, ScoreError> {
+        let mut scores = Vec::with_capacity(rows.len());
+        for chunk in rows.chunks(CHUNK) {
+            let probabilities = self.run(chunk).map_err(|error| ScoreError::Engine(format!("{error:#}")))?;
+            for probabilities in probabilities.chunks_exact(self.forest.classes) {
+                scores.push(verdict(&self.contract, scores.len(), probabilities)?);
+            }
+        }
+        Ok(scores)
+    }
+
+    /// The probabilities of up to [`CHUNK`] rows, one value a class and row.
+    fn run(&self, rows: &[FeatureVector]) -> tract_onnx::prelude::TractResult<Vec<f32>> {
+        let mut input = Vec::with_capacity(rows.len() * FEATURE_COUNT);
+        for row in rows {
+            input.extend_from_slice(&self.contract.non_finite.apply_all(row));
+        }
+        let input = Array2::from_shape_vec((rows.len(), FEATURE_COUNT), input)?.into_tensor();
+        let outputs = self.plan.run(tvec!(input.into()))?;
+        // The scan made the outputs `label` and `probabilities`; the class is read off the probabilities, so that
+        // the two cannot disagree.
+        let probabilities = outputs[1].to_plain_array_view::<f32>()?;
+        Ok(probabilities.iter().copied().collect())
+    }
+
+    /// What each feature added to the probability of the row's most probable class, the greatest effect first.
+    /// Together with [`Model::base_rate`] of that class they are its probability. `None` if the file does not say how
+    /// many training rows reached each node.
+    #[must_use]
+    pub fn explain(&self, row: &FeatureVector) -> Option<Vec<Contribution>> {
+        self.forest.cover.as_ref()?;
+        let row = self.contract.non_finite.apply_all(row);
+        let mut probabilities = vec![0.0; self.forest.classes];
+        self.forest.evaluate(&row, &mut probabilities);
+        self.node_values.explain(&self.forest, &row, operator::most_probable(&probabilities))
+    }
+
+    /// The probability of `class` before anything is known of a row; `None` where [`Model::explain`] is.
+    #[must_use]
+    pub fn base_rate(&self, class: usize) -> Option<f32> {
+        self.node_values.base_rate(&self.forest, class)
+    }
+
+    /// What the model says about itself.
+    #[must_use]
+    pub fn contract(&self) -> &Contract {
+        &self.contract
+    }
+
+    /// The model's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.contract.name
+    }
+
+    /// The model's version.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        &self.contract.version
+    }
+
+    /// Where it was loaded from.
+    #[must_use]
+    pub fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// SHA-256 of the file, in lower-case hex.
+    #[must_use]
+    pub fn sha256(&self) -> &str {
+        &self.sha256
+    }
+
+    /// When it was loaded.
+    #[must_use]
+    pub fn loaded_at(&self) -> OffsetDateTime {
+        self.loaded_at
+    }
+
+    /// Size of the file, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Number of trees.
+    #[must_use]
+    pub fn trees(&self) -> usize {
+        self.forest.roots.len()
+    }
+
+    /// Number of nodes of all trees, leaves included.
+    #[must_use]
+    pub fn nodes(&self) -> usize {
+        self.forest.nodes.len()
+    }
+
+    /// Branches on the longest path.
+    #[must_use]
+    pub fn depth(&self) -> usize {
+        self.forest.depth
+    }
+
+    /// Whether [`Model::explain`] gives answers.
+    #[must_use]
+    pub fn can_explain(&self) -> bool {
+        self.forest.cover.is_some()
+    }
+}
+
+/// What loading makes of a file's bytes.
+struct Parts {
+    contract: Contract,
+    plan: Arc<TypedRunnableModel>,
+    forest: Arc<Forest>,
+}
+
+fn prepare(bytes: &[u8]) -> Result<Parts, ModelError> {
+    let scanned = scan::scan(bytes)?;
+    let contract = Contract::parse(&scanned.metadata)?;
+    let engine = |error: tract_onnx::prelude::TractError| {
+        let broken = error.chain().find_map(|cause| cause.downcast_ref::<EnsembleError>()).cloned();
+        broken.map_or_else(|| ModelError::Engine(format!("{error:#}")), ModelError::Ensemble)
+    };
+    let typed = operator::onnx()
+        .model_for_proto_model(&scanned.proto)
+        .and_then(|model| model.into_optimized())
+        .map_err(engine)?;
+    let operator = typed.nodes().iter().find_map(|node| node.op_as::<TreeEnsemble>());
+    let forest = Arc::clone(&operator.ok_or_else(|| ModelError::Engine("the forest was lost".to_owned()))?.0);
+    if forest.classes != contract.classes.len() {
+        return Err(ModelError::ClassCount { contract: contract.classes.len(), trees: forest.classes });
+    }
+    if let Some(&used) = contract.unused_features.iter().find(|&&feature| forest.looks_at(feature)) {
+        let fault = format!("the trees do look at `{}`", expected_names()[used]);
+        return Err(ContractError::UnusedFeatures(fault).into());
+    }
+    Ok(Parts { contract, plan: typed.into_runnable().map_err(engine)?, forest })
+}
+
+/// Runs `load` where a panic ends nothing but the loading.
+fn in_thread<T: Send>(load: impl FnOnce() -> Result<T, ModelError> + Send) -> Result<T, ModelError> {
+    thread::scope(|scope| {
+        let loader = thread::Builder::new().name("model-loader".to_owned()).stack_size(LOADER_STACK);
+        let loader = loader
+            .spawn_scoped(scope, load)
+            .map_err(|error| ModelError::Engine(format!("no thread to load it in: {error}")))?;
+        loader.join().unwrap_or_else(|panic| {
+            let message = panic.downcast_ref::<&str>().copied().map(str::to_owned);
+            let message = message.or_else(|| panic.downcast_ref::<String>().cloned());
+            Err(ModelError::Panicked(message.unwrap_or_else(|| "without a message".to_owned())))
+        })
+    })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

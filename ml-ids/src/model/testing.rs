@@ -1,0 +1,271 @@
+//! Builds small ONNX forests for tests, sound ones and broken ones.
+
+use prost::Message as _;
+use tract_onnx::pb::{
+    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorShapeProto,
+    TypeProto, ValueInfoProto, attribute_proto::AttributeType, tensor_proto::DataType, tensor_shape_proto::Dimension,
+    tensor_shape_proto::dimension, type_proto,
+};
+
+use super::{LoadOptions, Model, ModelError, Source, contract::expected_names};
+
+/// A tree to be written; leaves hold a share of votes for each class.
+pub(super) enum Tree {
+    Leaf { votes: Vec<f32>, cover: f32 },
+    Branch { feature: i64, threshold: f32, left: Box<Self>, right: Box<Self> },
+}
+
+impl Tree {
+    pub(super) fn leaf(votes: &[f32], cover: f32) -> Self {
+        Self::Leaf { votes: votes.to_vec(), cover }
+    }
+
+    pub(super) fn branch(feature: i64, threshold: f32, left: Self, right: Self) -> Self {
+        Self::Branch { feature, threshold, left: Box::new(left), right: Box::new(right) }
+    }
+
+    fn cover(&self) -> f32 {
+        match self {
+            Self::Leaf { cover, .. } => *cover,
+            Self::Branch { left, right, .. } => left.cover() + right.cover(),
+        }
+    }
+}
+
+/// A generator of numbers that are random enough for trees and rows.
+pub(super) struct Random(pub(super) u64);
+
+impl Random {
+    pub(super) fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+
+    /// One of 40 values, so that rows often hit thresholds exactly.
+    pub(super) fn value(&mut self) -> f32 {
+        self.below(40) as f32 * 0.25 - 5.0
+    }
+
+    pub(super) fn tree(&mut self, depth: u32, classes: usize, trees: usize) -> Tree {
+        if depth == 0 || self.below(8) == 0 {
+            let mut votes: Vec<f32> = (0..classes).map(|_| self.below(4) as f32).collect();
+            votes[self.below(classes as u64) as usize] += 1.0;
+            let sum: f32 = votes.iter().sum();
+            votes.iter_mut().for_each(|vote| *vote /= sum * trees as f32);
+            return Tree::Leaf { votes, cover: 1.0 + self.below(9) as f32 };
+        }
+        let (feature, threshold) = (self.below(78) as i64, self.value());
+        let left = self.tree(depth - 1, classes, trees);
+        Tree::branch(feature, threshold, left, self.tree(depth - 1, classes, trees))
+    }
+
+    pub(super) fn forest(&mut self, trees: usize, depth: u32, classes: usize) -> Vec<Tree> {
+        (0..trees).map(|_| self.tree(depth, classes, trees)).collect()
+    }
+
+    pub(super) fn row(&mut self) -> [f64; 78] {
+        std::array::from_fn(|_| f64::from(self.value()))
+    }
+}
+
+/// Two trees over three classes, with cover.
+pub(super) fn two_trees() -> Vec<Tree> {
+    vec![
+        Tree::branch(3, 1.5, Tree::leaf(&[0.5, 0.0, 0.0], 60.0), Tree::leaf(&[0.0, 0.4, 0.1], 40.0)),
+        Tree::branch(
+            7,
+            -2.0,
+            Tree::leaf(&[0.5, 0.0, 0.0], 50.0),
+            Tree::branch(3, 4.0, Tree::leaf(&[0.1, 0.4, 0.0], 30.0), Tree::leaf(&[0.0, 0.0, 0.5], 20.0)),
+        ),
+    ]
+}
+
+pub(super) fn integers(name: &str, ints: Vec<i64>) -> AttributeProto {
+    AttributeProto { name: name.into(), r#type: AttributeType::Ints as i32, ints, ..Default::default() }
+}
+
+pub(super) fn floats(name: &str, floats: Vec<f32>) -> AttributeProto {
+    AttributeProto { name: name.into(), r#type: AttributeType::Floats as i32, floats, ..Default::default() }
+}
+
+pub(super) fn text(name: &str, text: &str) -> AttributeProto {
+    AttributeProto { name: name.into(), r#type: AttributeType::String as i32, s: text.into(), ..Default::default() }
+}
+
+#[derive(Default)]
+struct Columns {
+    trees: Vec<i64>,
+    nodes: Vec<i64>,
+    features: Vec<i64>,
+    values: Vec<f32>,
+    modes: Vec<Vec<u8>>,
+    lefts: Vec<i64>,
+    rights: Vec<i64>,
+    cover: Vec<f32>,
+    leaf_trees: Vec<i64>,
+    leaf_nodes: Vec<i64>,
+    classes: Vec<i64>,
+    weights: Vec<f32>,
+}
+
+impl Columns {
+    fn add(&mut self, tree: i64, start: usize, node: &Tree) -> i64 {
+        let at = self.trees.len();
+        let id = (at - start) as i64;
+        self.trees.push(tree);
+        self.nodes.push(id);
+        self.cover.push(node.cover());
+        self.lefts.push(0);
+        self.rights.push(0);
+        match node {
+            Tree::Leaf { votes, .. } => {
+                self.features.push(0);
+                self.values.push(0.0);
+                self.modes.push(b"LEAF".to_vec());
+                for (class, &weight) in votes.iter().enumerate().filter(|(_, weight)| **weight != 0.0) {
+                    self.leaf_trees.push(tree);
+                    self.leaf_nodes.push(id);
+                    self.classes.push(class as i64);
+                    self.weights.push(weight);
+                }
+            }
+            Tree::Branch { feature, threshold, left, right } => {
+                self.features.push(*feature);
+                self.values.push(*threshold);
+                self.modes.push(b"BRANCH_LEQ".to_vec());
+                self.lefts[at] = self.add(tree, start, left);
+                self.rights[at] = self.add(tree, start, right);
+            }
+        }
+        id
+    }
+}
+
+/// The operator, as the training side writes it and with cover.
+pub(super) fn ensemble(trees: &[Tree], classes: usize) -> NodeProto {
+    let mut columns = Columns::default();
+    for (id, tree) in trees.iter().enumerate() {
+        columns.add(id as i64, columns.trees.len(), tree);
+    }
+    let modes = AttributeProto {
+        name: "nodes_modes".into(),
+        r#type: AttributeType::Strings as i32,
+        strings: columns.modes,
+        ..Default::default()
+    };
+    NodeProto {
+        op_type: "TreeEnsembleClassifier".into(),
+        domain: "ai.onnx.ml".into(),
+        input: vec!["features".into()],
+        output: vec!["label".into(), "probabilities".into()],
+        attribute: vec![
+            integers("nodes_treeids", columns.trees),
+            integers("nodes_nodeids", columns.nodes),
+            integers("nodes_featureids", columns.features),
+            floats("nodes_values", columns.values),
+            modes,
+            integers("nodes_truenodeids", columns.lefts),
+            integers("nodes_falsenodeids", columns.rights),
+            floats("nodes_hitrates", columns.cover),
+            integers("class_treeids", columns.leaf_trees),
+            integers("class_nodeids", columns.leaf_nodes),
+            integers("class_ids", columns.classes),
+            floats("class_weights", columns.weights),
+            integers("classlabels_int64s", (0..classes as i64).collect()),
+            text("post_transform", "NONE"),
+        ],
+        ..Default::default()
+    }
+}
+
+/// The attribute of that name, to be changed.
+pub(super) fn attribute<'a>(model: &'a mut ModelProto, name: &str) -> &'a mut AttributeProto {
+    let node = &mut model.graph.as_mut().unwrap().node[0];
+    node.attribute.iter_mut().find(|attribute| attribute.name == name).unwrap()
+}
+
+pub(super) fn graph(model: &mut ModelProto) -> &mut GraphProto {
+    model.graph.as_mut().unwrap()
+}
+
+/// The type of a tensor with these dimensions, 0 for a named one.
+pub(super) fn tensor_type(data_type: DataType, dims: &[i64]) -> TypeProto {
+    let dim = |&dim: &i64| Dimension {
+        value: Some(match dim {
+            0 => dimension::Value::DimParam("N".into()),
+            _ => dimension::Value::DimValue(dim),
+        }),
+        ..Default::default()
+    };
+    let shape = Some(TensorShapeProto { dim: dims.iter().map(dim).collect() });
+    let tensor = type_proto::Tensor { elem_type: data_type as i32, shape };
+    TypeProto { value: Some(type_proto::Value::TensorType(tensor)), ..Default::default() }
+}
+
+fn end(name: &str, data_type: DataType, dims: &[i64]) -> ValueInfoProto {
+    ValueInfoProto { name: name.into(), r#type: Some(tensor_type(data_type, dims)), ..Default::default() }
+}
+
+/// A sound contract for classes BENIGN, attack 1, attack 2, …
+pub(super) fn metadata(classes: usize) -> Vec<(String, String)> {
+    let names: Vec<_> =
+        (0..classes).map(|class| if class == 0 { "BENIGN".to_owned() } else { format!("attack {class}") }).collect();
+    let thresholds: serde_json::Map<_, _> = names[1..].iter().map(|name| (name.clone(), 0.5.into())).collect();
+    [
+        ("ml_ids.contract", "1".to_owned()),
+        ("ml_ids.name", "test".to_owned()),
+        ("ml_ids.version", "7".to_owned()),
+        ("ml_ids.profile", "fixed".to_owned()),
+        ("ml_ids.features", serde_json::to_string(&expected_names()).unwrap()),
+        ("ml_ids.classes", serde_json::to_string(&names).unwrap()),
+        ("ml_ids.thresholds", serde_json::to_string(&thresholds).unwrap()),
+        ("ml_ids.non_finite", r#"{"nan":0,"pos_inf":1e9,"neg_inf":0}"#.to_owned()),
+    ]
+    .map(|(key, value)| (key.to_owned(), value))
+    .to_vec()
+}
+
+/// A whole model around an operator.
+pub(super) fn model_of(node: NodeProto, classes: usize) -> ModelProto {
+    let set = |domain: &str, version| OperatorSetIdProto { domain: domain.into(), version };
+    let entry = |(key, value)| StringStringEntryProto { key, value };
+    ModelProto {
+        ir_version: 8,
+        opset_import: vec![set("", 18), set("ai.onnx.ml", 3)],
+        metadata_props: metadata(classes).into_iter().map(entry).collect(),
+        graph: Some(GraphProto {
+            name: "forest".into(),
+            node: vec![node],
+            input: vec![end("features", DataType::Float, &[0, 78])],
+            output: vec![
+                end("label", DataType::Int64, &[0]),
+                end("probabilities", DataType::Float, &[0, classes as i64]),
+            ],
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+/// The model of [`two_trees`].
+pub(super) fn sound() -> ModelProto {
+    model_of(ensemble(&two_trees(), 3), 3)
+}
+
+pub(super) fn load_bytes(bytes: &[u8]) -> Result<Model, ModelError> {
+    Model::from_bytes(bytes, Source::File("test.onnx".into()), &LoadOptions::default())
+}
+
+pub(super) fn load(model: &ModelProto) -> Result<Model, ModelError> {
+    load_bytes(&model.encode_to_vec())
+}
+
+/// The message with which a broken model is refused.
+pub(super) fn refusal(model: &ModelProto) -> String {
+    let error = load(model).expect_err("a broken model was loaded");
+    assert!(!matches!(error, ModelError::Panicked(_)), "{error}");
+    error.to_string()
+}
