@@ -5,6 +5,7 @@
 //!         ├─► features ─► model ─► detect ─► sink, api
 //! offline ┘
 //! ```
+pub mod api;
 pub mod cli;
 pub mod features;
 pub mod model;

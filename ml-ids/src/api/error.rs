@@ -1,0 +1,141 @@
+//! What goes wrong between a client and an answer, with the status each fault has.
+
+use http_body_util::Full;
+use hyper::{
+    Response, StatusCode,
+    body::Bytes,
+    header::{self, HeaderValue},
+};
+use serde::Serialize;
+
+use super::{
+    answer::json,
+    limits::{QUOTED_CHARACTERS, RETRY_AFTER},
+};
+
+/// A request that gets no answer but a reason. The text is what the client reads as `detail`.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ApiError {
+    /// 400: the body is not JSON.
+    #[error("{0}")]
+    NotJson(String),
+    /// 400: the body broke off or is framed wrongly.
+    #[error("the request body could not be read: {0}")]
+    Broken(String),
+    /// 422: JSON, but not flows.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+    /// 422: a query parameter that makes no sense.
+    #[error("{0}")]
+    Query(String),
+    /// 413: more bytes or rows than are accepted.
+    #[error("{0}")]
+    TooLarge(String),
+    /// 408: the body took too long.
+    #[error("the request body did not arrive within {0} seconds")]
+    SlowBody(f64),
+    /// 415: a type or encoding that is not understood.
+    #[error("{0}")]
+    MediaType(String),
+    /// 404: no such path.
+    #[error("there is nothing at {0}; see GET / for what there is")]
+    NotFound(String),
+    /// 405: the path exists, the method does not.
+    #[error("this path answers {0} only")]
+    Method(String),
+    /// 429: all places are taken.
+    #[error("too many requests in flight; try again later")]
+    Busy,
+    /// 503: nothing to score with.
+    #[error("no model is loaded; see GET /health")]
+    NoModel,
+    /// 500: the model failed on a valid row.
+    #[error("the model failed: {0}")]
+    Model(String),
+}
+
+/// A flow that cannot be scored, and what in it is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}{problem}", prefix(*.row, .field.as_deref()))]
+pub(crate) struct Fault {
+    /// Which flow of the request, from 0.
+    pub(crate) row: usize,
+    /// Which field, in the client's own words.
+    pub(crate) field: Option<String>,
+    /// What is wrong with it.
+    pub(crate) problem: String,
+}
+
+fn prefix(row: usize, field: Option<&str>) -> String {
+    match field {
+        Some(field) => format!("row {row}, field '{field}': "),
+        None => format!("row {row}: "),
+    }
+}
+
+/// The client's own words, cut to a length that is fit for an error.
+pub(crate) fn quoted(text: &str) -> String {
+    match text.char_indices().nth(QUOTED_CHARACTERS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// The body of every error.
+#[derive(Serialize)]
+pub(crate) struct Detail {
+    /// For people.
+    pub(crate) detail: String,
+    /// The offending field, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) field: Option<String>,
+    /// The offending flow, from 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) row: Option<usize>,
+}
+
+impl ApiError {
+    pub(crate) fn status(&self) -> StatusCode {
+        match self {
+            Self::NotJson(_) | Self::Broken(_) => StatusCode::BAD_REQUEST,
+            Self::Fault(_) | Self::Query(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::SlowBody(_) => StatusCode::REQUEST_TIMEOUT,
+            Self::MediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Busy => StatusCode::TOO_MANY_REQUESTS,
+            Self::NoModel => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Model(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    pub(crate) fn detail(&self) -> Detail {
+        let (row, field) = match self {
+            Self::Fault(fault) => (Some(fault.row), fault.field.clone()),
+            _ => (None, None),
+        };
+        Detail { detail: self.to_string(), field, row }
+    }
+
+    pub(crate) fn into_response(self) -> Response<Full<Bytes>> {
+        let mut response = json(self.status(), &self.detail());
+        let headers = response.headers_mut();
+        match self {
+            Self::Method(allow) => {
+                if let Ok(allow) = HeaderValue::from_str(&allow) {
+                    headers.insert(header::ALLOW, allow);
+                }
+            }
+            Self::Busy | Self::NoModel => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER.as_secs()));
+            }
+            // What is left of the body cannot be told from a next request, or is not worth reading.
+            Self::SlowBody(_) | Self::TooLarge(_) | Self::Broken(_) => {
+                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            _ => {}
+        }
+        response
+    }
+}

@@ -1,0 +1,245 @@
+//! `GET /health`, `/health/live` and `/health/ready`, and the seam through which the sensor tells how it is.
+
+use std::collections::BTreeMap;
+
+use http_body_util::Full;
+use hyper::{Response, StatusCode, body::Bytes};
+use serde::Serialize;
+use serde_json::json;
+
+use super::{
+    answer::json as json_response,
+    predictor::ModelCard,
+    state::{AppState, Slot},
+};
+
+/// What a running sensor shows of itself.
+pub trait SensorHealth: Send + Sync {
+    /// The sensor now. Called from the event loop: it may not block.
+    fn snapshot(&self) -> SensorSnapshot;
+
+    /// Queues between capture and sinks, by name.
+    fn queues(&self) -> BTreeMap<&'static str, QueueHealth> {
+        BTreeMap::new()
+    }
+}
+
+/// A sensor at one moment. Counters count since the start.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct SensorSnapshot {
+    /// Where programs are attached.
+    pub interfaces: Vec<InterfaceHealth>,
+    /// Packets by hook.
+    pub packets: PacketBooks,
+    /// Flows by fate.
+    pub flows: FlowBooks,
+    /// The kernel's flow table.
+    pub table: TableFill,
+    /// What became of scored flows.
+    pub verdicts: VerdictCounts,
+    /// Why the sensor is not at its best, in words; empty if it is.
+    pub degraded: Vec<String>,
+}
+
+/// One interface.
+#[derive(Clone, Debug, Serialize)]
+pub struct InterfaceHealth {
+    /// Name, `eth0`.
+    pub name: String,
+    /// The kernel's number of it.
+    pub index: u32,
+    /// In which role it is watched.
+    pub attach: Attach,
+    /// Hook for received packets.
+    pub ingress: Ingress,
+    /// Hook for sent packets; `null` on a mirror port, where everything is received.
+    pub egress: Option<Egress>,
+}
+
+/// The role of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Attach {
+    /// The host's own traffic, both directions.
+    Host,
+    /// A copy of other hosts' traffic, received only.
+    Mirror,
+}
+
+/// How received packets are seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ingress {
+    /// XDP in the driver.
+    XdpNative,
+    /// XDP in the stack: works everywhere, costs more.
+    XdpGeneric,
+}
+
+/// How sent packets are seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Egress {
+    /// TCX, kernel 6.6 and later.
+    Tcx,
+    /// A clsact filter.
+    Clsact,
+}
+
+/// Packets by hook.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct PacketBooks {
+    /// Received.
+    pub ingress: HookPackets,
+    /// Sent.
+    pub egress: HookPackets,
+}
+
+/// One hook's packets: seen is in a flow or skipped.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct HookPackets {
+    /// Packets that came by.
+    pub seen: u64,
+    /// Their bytes, frames and all.
+    pub seen_bytes: u64,
+    /// Packets counted in a flow.
+    pub in_flow: u64,
+    /// Packets not counted, by reason.
+    pub skipped: BTreeMap<&'static str, u64>,
+}
+
+/// Flows by fate.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct FlowBooks {
+    /// In the table now.
+    pub live: u64,
+    /// Begun.
+    pub opened: u64,
+    /// Finished and handed to the agent.
+    pub emitted: u64,
+    /// Finished but too short for the profile.
+    pub discarded: u64,
+    /// Finished but lost because the agent did not keep up.
+    pub lost_ring_full: u64,
+}
+
+/// The kernel's flow table.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct TableFill {
+    /// Flows that fit.
+    pub capacity: u64,
+    /// Flows in it.
+    pub used: u64,
+    /// Their ratio, 0 to 1.
+    pub fill: f64,
+}
+
+/// What became of flows after the kernel.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct VerdictCounts {
+    /// Flows the model has seen.
+    pub scored: u64,
+    /// Verdicts that became alerts.
+    pub alerts: u64,
+    /// Flows given up for lack of time or for a model's error.
+    pub dropped: u64,
+}
+
+/// A bounded queue.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct QueueHealth {
+    /// Entries in it.
+    pub length: u64,
+    /// Entries that fit.
+    pub capacity: u64,
+    /// Entries turned away since the start.
+    pub refused: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Status {
+    Healthy,
+    Degraded,
+    Unhealthy,
+}
+
+#[derive(Serialize)]
+struct Health {
+    status: Status,
+    /// The old server's name for it.
+    model_initialized: bool,
+    reasons: Vec<String>,
+    model: Option<ModelCard>,
+    sensor: Option<SensorSnapshot>,
+    queues: BTreeMap<&'static str, QueueHealth>,
+    uptime_seconds: f64,
+}
+
+/// `GET /health`: 200 while the process can serve; what it says is in the body.
+pub(crate) fn health(state: &AppState) -> Response<Full<Bytes>> {
+    let mut reasons = Vec::new();
+    let mut status = Status::Healthy;
+    let model = match state.slot() {
+        Slot::Loaded(predictor) => Some(predictor.card()),
+        Slot::Loading => {
+            reasons.push("no model loaded yet".to_owned());
+            None
+        }
+        Slot::Failed(reason) => {
+            status = Status::Unhealthy;
+            reasons.push(format!("no model loaded: {reason}"));
+            None
+        }
+    };
+    let mut queues = BTreeMap::from([
+        ("connections", connections(state)),
+        ("predict_quick", state.quick.health()),
+        ("predict_bulk", state.bulk.health()),
+    ]);
+    let sensor = state.sensor().map(|sensor| {
+        queues.extend(sensor.queues());
+        sensor.snapshot()
+    });
+    match &sensor {
+        Some(sensor) => reasons.extend(sensor.degraded.iter().cloned()),
+        None if state.capture_asked() => reasons.push("capture is not attached yet".to_owned()),
+        None => {}
+    }
+    if !reasons.is_empty() && status == Status::Healthy {
+        status = Status::Degraded;
+    }
+    let uptime_seconds = state.started.elapsed().as_secs_f64();
+    let model_initialized = model.is_some();
+    let health = Health { status, model_initialized, reasons, model, sensor, queues, uptime_seconds };
+    json_response(StatusCode::OK, &health)
+}
+
+/// `GET /health/live`: the process answers.
+pub(crate) fn live() -> Response<Full<Bytes>> {
+    json_response(StatusCode::OK, &json!({ "status": "alive" }))
+}
+
+/// `GET /health/ready`: 503 until a model is loaded and capture, if asked for, is attached.
+pub(crate) fn ready(state: &AppState) -> Response<Full<Bytes>> {
+    let mut missing = Vec::new();
+    if state.predictor().is_none() {
+        missing.push("no model is loaded");
+    }
+    let attached = || state.sensor().is_some_and(|sensor| !sensor.snapshot().interfaces.is_empty());
+    if state.capture_asked() && !attached() {
+        missing.push("capture is not attached");
+    }
+    if missing.is_empty() {
+        json_response(StatusCode::OK, &json!({ "status": "ready" }))
+    } else {
+        json_response(StatusCode::SERVICE_UNAVAILABLE, &json!({ "detail": missing.join("; ") }))
+    }
+}
+
+/// Waiting ones are the kernel's and not seen here, so none is ever refused.
+fn connections(state: &AppState) -> QueueHealth {
+    let capacity = state.limits.connections;
+    let length = capacity.saturating_sub(state.connections.available_permits());
+    QueueHealth { length: length as u64, capacity: capacity as u64, refused: 0 }
+}

@@ -1,0 +1,91 @@
+//! What a client may cost: every bound of the server in one place, each with its reason.
+
+use std::time::Duration;
+
+/// Connections served at once. Further ones wait, not yet accepted, in the kernel's backlog.
+pub(super) const CONNECTIONS: usize = 256;
+/// Longest wait for a request's headers, and longest idle time of a kept-alive connection.
+pub(super) const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Largest request head in bytes; above it hyper answers 431. Hyper's own floor is 8 KiB.
+pub(super) const HEADER_BYTES: usize = 16 << 10;
+/// Most header fields in a request; above it hyper answers 431.
+pub(super) const HEADER_COUNT: usize = 64;
+/// Largest request body in bytes; above it the answer is 413. Ten thousand flows of 78 printed numbers fit.
+pub(super) const BODY_BYTES: usize = 8 << 20;
+/// Bytes of all bodies that are being read, waiting or scored; above it the answer is 429.
+pub(super) const BODY_BYTES_TOTAL: usize = 64 << 20;
+/// Longest wait for a whole request body; above it the answer is 408.
+pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest time in which a client reads nothing of an answer that is waiting for it; then it is cut off.
+pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Most flows in one request; above it the answer is 413.
+pub(super) const ROWS: usize = 10_000;
+/// Most columns of a table with named columns. The widest known client sends 82.
+pub(super) const COLUMNS: usize = 256;
+/// Bodies up to this many bytes are scored in the quick lane. One flow of the Python client has about 2 KiB.
+pub(super) const QUICK_BYTES: usize = 64 << 10;
+/// Small requests waiting for a worker or being scored; above it the answer is 429.
+pub(super) const QUICK_IN_FLIGHT: usize = 64;
+/// Large requests waiting for a worker or being scored; above it the answer is 429.
+pub(super) const BULK_IN_FLIGHT: usize = 8;
+/// Large requests scored at once. One, so that single flows find a processor however many batches wait.
+pub(super) const BULK_WORKERS: usize = 1;
+/// What a 429 tells the client to wait.
+pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Longest wait at shutdown for requests that have begun.
+pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection that was answered before its body was read is still read from, so that the client sees the
+/// answer and not a reset.
+pub(super) const LINGER: Duration = Duration::from_secs(2);
+/// Features named in the explanation of one flow.
+pub(super) const EXPLAINED_FEATURES: usize = 10;
+/// Longest excerpt of a client's own words in an error, in characters.
+pub(super) const QUOTED_CHARACTERS: usize = 64;
+
+/// The bounds that a test (or one day a flag) may want to be different.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// See `CONNECTIONS`.
+    pub connections: usize,
+    /// See `HEADER_TIMEOUT`.
+    pub header_timeout: Duration,
+    /// See `BODY_BYTES`.
+    pub body_bytes: usize,
+    /// See `BODY_BYTES_TOTAL`.
+    pub body_bytes_total: usize,
+    /// See `BODY_TIMEOUT`.
+    pub body_timeout: Duration,
+    /// See `WRITE_TIMEOUT`.
+    pub write_timeout: Duration,
+    /// See `ROWS`.
+    pub rows: usize,
+    /// See `QUICK_BYTES`.
+    pub quick_bytes: usize,
+    /// See `QUICK_IN_FLIGHT`.
+    pub quick_in_flight: usize,
+    /// Small requests scored at once: as many as there are processors.
+    pub quick_workers: usize,
+    /// See `BULK_IN_FLIGHT`.
+    pub bulk_in_flight: usize,
+    /// See `DRAIN_TIMEOUT`.
+    pub drain_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: CONNECTIONS,
+            header_timeout: HEADER_TIMEOUT,
+            body_bytes: BODY_BYTES,
+            body_bytes_total: BODY_BYTES_TOTAL,
+            body_timeout: BODY_TIMEOUT,
+            write_timeout: WRITE_TIMEOUT,
+            rows: ROWS,
+            quick_bytes: QUICK_BYTES,
+            quick_in_flight: QUICK_IN_FLIGHT,
+            quick_workers: std::thread::available_parallelism().map_or(1, usize::from),
+            bulk_in_flight: BULK_IN_FLIGHT,
+            drain_timeout: DRAIN_TIMEOUT,
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! The HTTP API: what clients send, what they get back, and what they may cost.
+//!
+//! ```text
+//! server (connections, limits, drain) ─► routes ─► index | health | predict
+//!                                                              │
+//!                     body (bytes) ─► predict_body (shapes) ─► row + units (78 numbers) ─► predictor ─► answer
+//! ```
+//!
+//! Nothing here knows the model or the sensor: it asks them through [`Predictor`] and [`SensorHealth`].
+
+mod answer;
+mod body;
+mod error;
+mod health;
+mod index;
+mod limits;
+mod predict;
+mod predict_body;
+mod predictor;
+mod query;
+mod routes;
+mod row;
+mod server;
+mod state;
+mod table;
+mod timed;
+mod units;
+mod walk;
+
+pub use health::{
+    Attach, Egress, FlowBooks, HookPackets, Ingress, InterfaceHealth, PacketBooks, QueueHealth, SensorHealth,
+    SensorSnapshot, TableFill, VerdictCounts,
+};
+pub use limits::Limits;
+pub use predictor::{Contribution, ModelCard, Prediction, Predictor};
+pub use routes::{Endpoint, ROUTES, Route};
+pub use server::serve;
+pub use state::AppState;
+pub use units::TimeUnit;

@@ -1,0 +1,117 @@
+//! The table of endpoints, and the way from a request to one of them.
+
+use std::{convert::Infallible, sync::Arc};
+
+use http_body_util::Full;
+use hyper::{
+    Method, Request, Response,
+    body::{Bytes, Incoming},
+};
+
+use super::{
+    error::{ApiError, quoted},
+    health, index, predict,
+    state::AppState,
+};
+
+/// What answers a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// `GET /`
+    Index,
+    /// `GET /health`
+    Health,
+    /// `GET /health/live`
+    Live,
+    /// `GET /health/ready`
+    Ready,
+    /// `POST /predict`
+    Predict,
+}
+
+/// One row of the table.
+#[derive(Debug)]
+pub struct Route {
+    /// Method; GET answers HEAD too.
+    pub method: Method,
+    /// Exact path.
+    pub path: &'static str,
+    /// What answers.
+    pub endpoint: Endpoint,
+    /// What it is for, in a few words.
+    pub summary: &'static str,
+}
+
+/// All endpoints.
+pub static ROUTES: [Route; 5] = [
+    Route { method: Method::GET, path: "/", endpoint: Endpoint::Index, summary: "this greeting" },
+    Route { method: Method::GET, path: "/health", endpoint: Endpoint::Health, summary: "how the server is" },
+    Route {
+        method: Method::GET,
+        path: "/health/live",
+        endpoint: Endpoint::Live,
+        summary: "probe: the process answers",
+    },
+    Route {
+        method: Method::GET,
+        path: "/health/ready",
+        endpoint: Endpoint::Ready,
+        summary: "probe: model loaded, capture attached",
+    },
+    Route { method: Method::POST, path: "/predict", endpoint: Endpoint::Predict, summary: "verdicts on flows" },
+];
+
+/// Answers any request. Faults are answers too.
+pub(crate) async fn answer(
+    state: Arc<AppState>,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let response = match find(&method, &path) {
+        Ok(Endpoint::Index) => index::index(request.headers()),
+        Ok(Endpoint::Health) => health::health(&state),
+        Ok(Endpoint::Live) => health::live(),
+        Ok(Endpoint::Ready) => health::ready(&state),
+        Ok(Endpoint::Predict) => match predict::predict(&state, request).await {
+            Ok(response) => response,
+            Err(error) => refuse(error),
+        },
+        Err(error) => refuse(error),
+    };
+    log::debug!("{method} {} answered {}", quoted(&path), response.status());
+    Ok(response)
+}
+
+fn refuse(error: ApiError) -> Response<Full<Bytes>> {
+    if let ApiError::Model(_) = error {
+        log::error!("POST /predict: {error}");
+    }
+    error.into_response()
+}
+
+fn find(method: &Method, path: &str) -> Result<Endpoint, ApiError> {
+    let mut allowed = Vec::new();
+    for route in ROUTES.iter().filter(|route| route.path == path) {
+        if route.method == *method || (route.method == Method::GET && *method == Method::HEAD) {
+            return Ok(route.endpoint);
+        }
+        allowed.push(route.method.as_str());
+        if route.method == Method::GET {
+            allowed.push("HEAD");
+        }
+    }
+    if allowed.is_empty() { Err(ApiError::NotFound(quoted(path))) } else { Err(ApiError::Method(allowed.join(", "))) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn head_is_answered_where_get_is() {
+        assert_eq!(find(&Method::HEAD, "/health").ok(), Some(Endpoint::Health));
+        assert!(matches!(find(&Method::HEAD, "/predict"), Err(ApiError::Method(allow)) if allow == "POST"));
+        assert!(matches!(find(&Method::POST, "/"), Err(ApiError::Method(allow)) if allow == "GET, HEAD"));
+        assert!(matches!(find(&Method::GET, "/predict/"), Err(ApiError::NotFound(_))));
+    }
+}

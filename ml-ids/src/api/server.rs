@@ -1,0 +1,129 @@
+//! The server: accepts connections within limits, serves them, and drains them at shutdown.
+
+use std::{future::poll_fn, io, pin, sync::Arc, time::Duration};
+
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+use super::{
+    limits::{HEADER_BYTES, HEADER_COUNT, LINGER},
+    routes,
+    state::AppState,
+    timed::TimedWrites,
+};
+
+/// Pause after a failed accept. What fails here (no more file descriptors) does not get better in microseconds.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a client gets that began a request and did not finish its headers in time; hyper itself says nothing.
+const SLOW_HEADER: &str = r#"{"detail":"the request headers did not arrive in time"}"#;
+
+/// Serves until `shutdown` turns true (or its sender is gone), then lets requests that have begun finish.
+///
+/// Connections beyond the limit wait in the kernel's backlog. The runtime may be shared: scoring runs on its blocking
+/// threads, never here.
+pub async fn serve(listener: TcpListener, state: Arc<AppState>, shutdown: watch::Receiver<bool>) {
+    let mut tasks = JoinSet::new();
+    let mut stop = shutdown.clone();
+    loop {
+        // Finished tasks are forgotten before the next one begins, so that the set is as small as the limit.
+        while tasks.try_join_next().is_some() {}
+        let accepted = async {
+            // Never closed, so this waits for a place and nothing else.
+            let place = state.connections.clone().acquire_owned().await.map_err(io::Error::other)?;
+            listener.accept().await.map(|(stream, _)| (stream, place))
+        };
+        let accepted = tokio::select! {
+            biased;
+            () = stopped(&mut stop) => break,
+            accepted = accepted => accepted,
+        };
+        match accepted {
+            Ok((stream, place)) => {
+                let (state, shutdown) = (state.clone(), shutdown.clone());
+                tasks.spawn(async move {
+                    connection(stream, state, shutdown).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                log::warn!("a connection could not be accepted: {error}");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    // From here on new clients are refused by the kernel.
+    drop(listener);
+    let drained = timeout(state.limits.drain_timeout, async { while tasks.join_next().await.is_some() {} }).await;
+    if drained.is_err() {
+        log::warn!("{} connections were cut off at shutdown", tasks.len());
+        tasks.shutdown().await;
+    }
+}
+
+async fn stopped(shutdown: &mut watch::Receiver<bool>) {
+    // A sender that is gone can no longer ask for a shutdown: that is one.
+    let _gone = shutdown.wait_for(|stop| *stop).await.is_err();
+}
+
+async fn connection(stream: TcpStream, state: Arc<AppState>, mut shutdown: watch::Receiver<bool>) {
+    // Answers are written whole; waiting for more to send would only delay them.
+    let _unsupported = stream.set_nodelay(true).is_err();
+    let io = TokioIo::new(TimedWrites::new(stream, state.limits.write_timeout));
+    let service = {
+        let state = state.clone();
+        service_fn(move |request| Box::pin(routes::answer(state.clone(), request)))
+    };
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(state.limits.header_timeout)
+        .max_headers(HEADER_COUNT)
+        .max_buf_size(HEADER_BYTES)
+        // A client that closes its sending side after the request still waits for the answer (`nc -N`).
+        .half_close(true)
+        .serve_connection(io, service);
+    let mut draining = false;
+    let served = loop {
+        tokio::select! {
+            served = poll_fn(|cx| connection.poll_without_shutdown(cx)) => break served,
+            () = stopped(&mut shutdown), if !draining => {
+                pin::Pin::new(&mut connection).graceful_shutdown();
+                draining = true;
+            }
+        }
+    };
+    let parts = connection.into_parts();
+    let mut stream = parts.io.into_inner();
+    if let Err(error) = served {
+        log::debug!("a connection ended early: {error}");
+        // Idle clients are closed quietly, those that began to speak are told.
+        if error.is_timeout() && !parts.read_buf.is_empty() {
+            let answer = format!(
+                "HTTP/1.1 408 Request Timeout\r\ncontent-type: application/json\r\nconnection: close\r\n\
+                 content-length: {}\r\n\r\n{SLOW_HEADER}",
+                SLOW_HEADER.len()
+            );
+            let _gone = stream.write_all(answer.as_bytes()).await.is_err();
+        }
+    }
+    linger(stream).await;
+}
+
+/// Closes our side first and reads what is still coming for a moment: closing with unread bytes resets the connection,
+/// and a reset makes the client forget the answer that it has not read yet.
+async fn linger(mut stream: TimedWrites<TcpStream>) {
+    let rest = async {
+        stream.shutdown().await?;
+        let mut scrap = [0; 4096];
+        while stream.read(&mut scrap).await? > 0 {}
+        io::Result::Ok(())
+    };
+    let _gone = timeout(LINGER, rest).await;
+}

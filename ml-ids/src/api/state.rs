@@ -1,0 +1,161 @@
+//! What requests share: the model, the sensor's view of itself, the limits and the places to work in.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::{
+    body::BodyBudget,
+    error::ApiError,
+    health::{QueueHealth, SensorHealth},
+    limits::{BULK_WORKERS, Limits},
+    predictor::Predictor,
+    units::TimeUnit,
+};
+
+/// Everything behind the endpoints. One for a process, shared by all connections.
+pub struct AppState {
+    pub(crate) limits: Limits,
+    pub(crate) unit: TimeUnit,
+    pub(crate) started: Instant,
+    pub(crate) budget: BodyBudget,
+    pub(crate) quick: Lane,
+    pub(crate) bulk: Lane,
+    pub(crate) connections: Arc<Semaphore>,
+    model: RwLock<Slot>,
+    capture_asked: bool,
+    sensor: RwLock<Option<Arc<dyn SensorHealth>>>,
+}
+
+/// Where the model is on its way.
+#[derive(Clone)]
+pub(crate) enum Slot {
+    Loading,
+    Failed(String),
+    Loaded(Arc<dyn Predictor>),
+}
+
+impl AppState {
+    /// A state without a model. `capture_asked` says whether a sensor will come: without it, `serve` is complete with a
+    /// model alone.
+    #[must_use]
+    pub fn new(limits: Limits, unit: TimeUnit, capture_asked: bool) -> Self {
+        Self {
+            unit,
+            started: Instant::now(),
+            budget: BodyBudget::new(limits.body_bytes_total),
+            quick: Lane::new(limits.quick_in_flight, limits.quick_workers),
+            bulk: Lane::new(limits.bulk_in_flight, BULK_WORKERS),
+            connections: Arc::new(Semaphore::new(limits.connections)),
+            limits,
+            model: RwLock::new(Slot::Loading),
+            capture_asked,
+            sensor: RwLock::new(None),
+        }
+    }
+
+    /// Puts a model to work. Requests that have begun finish with the one before.
+    pub fn set_predictor(&self, predictor: Arc<dyn Predictor>) {
+        self.set_slot(Slot::Loaded(predictor));
+    }
+
+    /// Notes that no model could be loaded, for `GET /health`. A model that works already stays.
+    pub fn set_model_failure(&self, reason: String) {
+        if self.predictor().is_none() {
+            self.set_slot(Slot::Failed(reason));
+        }
+    }
+
+    /// Lets `GET /health` show the sensor.
+    pub fn set_sensor(&self, sensor: Arc<dyn SensorHealth>) {
+        *self.sensor.write().unwrap_or_else(PoisonError::into_inner) = Some(sensor);
+    }
+
+    pub(crate) fn slot(&self) -> Slot {
+        self.model.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn predictor(&self) -> Option<Arc<dyn Predictor>> {
+        match self.slot() {
+            Slot::Loaded(predictor) => Some(predictor),
+            Slot::Loading | Slot::Failed(_) => None,
+        }
+    }
+
+    pub(crate) fn sensor(&self) -> Option<Arc<dyn SensorHealth>> {
+        self.sensor.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) const fn capture_asked(&self) -> bool {
+        self.capture_asked
+    }
+
+    /// Where a body of this size is scored.
+    pub(crate) fn lane(&self, bytes: usize) -> &Lane {
+        if bytes <= self.limits.quick_bytes { &self.quick } else { &self.bulk }
+    }
+
+    fn set_slot(&self, slot: Slot) {
+        *self.model.write().unwrap_or_else(PoisonError::into_inner) = slot;
+    }
+}
+
+impl fmt::Debug for AppState {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { limits, capture_asked, .. } = self;
+        formatter.debug_struct("AppState").field("limits", limits).field("capture_asked", capture_asked).finish()
+    }
+}
+
+/// Places for requests that are scored: some at work, some waiting, the rest turned away.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    places: Arc<Semaphore>,
+    workers: Arc<Semaphore>,
+    capacity: usize,
+    refused: AtomicU64,
+}
+
+/// A place and a worker, given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    _place: OwnedSemaphorePermit,
+    _worker: OwnedSemaphorePermit,
+}
+
+impl Lane {
+    fn new(capacity: usize, workers: usize) -> Self {
+        Self {
+            places: Arc::new(Semaphore::new(capacity)),
+            workers: Arc::new(Semaphore::new(workers.max(1))),
+            capacity,
+            refused: AtomicU64::new(0),
+        }
+    }
+
+    /// Takes a place at once or not at all, then waits for a worker, first come first served.
+    pub(crate) async fn enter(&self) -> Result<Turn, ApiError> {
+        let Ok(place) = self.places.clone().try_acquire_owned() else {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            return Err(ApiError::Busy);
+        };
+        // The semaphore is never closed; were it, there would be no worker.
+        let worker = self.workers.clone().acquire_owned().await.map_err(|_| ApiError::Busy)?;
+        Ok(Turn { _place: place, _worker: worker })
+    }
+
+    pub(crate) fn health(&self) -> QueueHealth {
+        QueueHealth {
+            length: self.capacity.saturating_sub(self.places.available_permits()) as u64,
+            capacity: self.capacity as u64,
+            refused: self.refused.load(Ordering::Relaxed),
+        }
+    }
+}
