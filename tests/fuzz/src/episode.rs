@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use ml_ids_common::{FrameReader, Packet, Profile, Skip, SliceReader, parse_ethernet};
+use ml_ids_common::{FlowKey, FrameReader, IpVersion, Packet, Profile, Skip, SliceReader, parse_ethernet};
 
 use crate::{
     frames::{self, Expected, Population},
@@ -86,7 +86,7 @@ pub(crate) fn run(seed: u64, episode: u64, watch: &mut impl Watch) -> Result<Tal
         for table in &mut tables {
             let profile = table.profile();
             let parsed = parse_ethernet(&Guard::new(&frame), length, profile);
-            parsed.map_or(Ok(()), |packet| plausible(&packet, length))?;
+            parsed.map_or(Ok(()), |packet| plausible(&packet, length).and_then(|()| answered(&packet, profile)))?;
             if let Some(expected) = expected.filter(|_| unreadable == 0) {
                 agrees(expected, parsed, profile)?;
             }
@@ -147,6 +147,25 @@ fn plausible(packet: &Packet, length: u32) -> Result<(), String> {
         && packet.key.reserved == 0
         && (tcp_or_udp || (blank && packet.key.port_a == 0 && packet.key.port_b == 0));
     if holds { Ok(()) } else { Err(format!("a frame of {length} bytes cannot be {packet:?}")) }
+}
+
+/// The answer to a packet must find the same flow, from its other end.
+fn answered(packet: &Packet, profile: Profile) -> Result<(), String> {
+    let key = packet.key;
+    let Some(version) = [IpVersion::V4, IpVersion::V6].into_iter().find(|version| *version as u8 == key.version) else {
+        return Err(format!("IP version {}", key.version));
+    };
+    let (a, b) = ((key.addr_a, key.port_a), (key.addr_b, key.port_b));
+    let (from, to) = if packet.from_b { (b, a) } else { (a, b) };
+    let per_direction = matches!(profile, Profile::Cic2017);
+    let again = FlowKey::canonical(version, key.protocol, from, to, per_direction);
+    let answer = FlowKey::canonical(version, key.protocol, to, from, per_direction);
+    let one_way = a == b || (per_direction && key.one_host());
+    if again == (key, packet.from_b) && (one_way || answer == (key, !packet.from_b)) {
+        Ok(())
+    } else {
+        Err(format!("{} keeps a packet under {key:?} and its answer under {answer:?}", profile.name()))
+    }
 }
 
 /// Compares what the parser made of a well-formed frame with what the builder put into it.
