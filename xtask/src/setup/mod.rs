@@ -21,11 +21,10 @@ pub(crate) struct Arguments {
 
 /// Runs the set-up. A missing system package that only root can install is a failure with the command to type.
 pub(crate) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let way = build_tools()?;
+    build_tools()?;
     if arguments.tests {
         test_tools()?;
     }
-    eprintln!("all is there: kernel programs are built {way}");
     Ok(ExitCode::SUCCESS)
 }
 

@@ -134,3 +134,89 @@ fn place(functions: &[Function], section: &object::Section<'_, '_>, offset: u64)
         None => format!("section {} + {offset}", section.name().unwrap_or_default()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use object::{
+        Architecture, BinaryFormat, Endianness, RelocationFlags, SymbolFlags, SymbolScope,
+        elf::R_BPF_64_32,
+        write::{Object, Relocation, SectionId, Symbol, SymbolId, SymbolSection},
+    };
+
+    use super::*;
+
+    const EXIT: [u8; 8] = [0x95, 0, 0, 0, 0, 0, 0, 0];
+
+    fn call(immediate: i32) -> [u8; 8] {
+        let [a, b, c, d] = immediate.to_le_bytes();
+        [CALL, LOCAL_CALL << 4, 0, 0, a, b, c, d]
+    }
+
+    fn function(object: &mut Object<'_>, section: SectionId, name: &str, code: &[[u8; 8]]) -> SymbolId {
+        let value = object.append_section_data(section, &code.concat(), 8);
+        object.add_symbol(Symbol {
+            name: name.into(),
+            value,
+            size: (code.len() * INSTRUCTION) as u64,
+            kind: SymbolKind::Text,
+            scope: SymbolScope::Linkage,
+            weak: false,
+            section: SymbolSection::Section(section),
+            flags: SymbolFlags::None,
+        })
+    }
+
+    /// A program in a section of its own, and two functions in `.text`: one that is harmless, and the handler.
+    fn object(text: &[[u8; 8]], program: &[[u8; 8]], relocated_to_text: bool) -> Vec<u8> {
+        let mut object = Object::new(BinaryFormat::Elf, Architecture::Bpf, Endianness::Little);
+        let text_section = object.add_section(vec![], b".text".to_vec(), SectionKind::Text);
+        function(&mut object, text_section, "harmless", text);
+        function(&mut object, text_section, "_RNvCs_7___rustc17rust_begin_unwind", &[EXIT]);
+        let section = object.add_section(vec![], b"xdp".to_vec(), SectionKind::Text);
+        function(&mut object, section, "ingress", program);
+        if relocated_to_text {
+            let symbol = object.section_symbol(text_section);
+            let flags = RelocationFlags::Elf { r_type: R_BPF_64_32 };
+            let relocation = Relocation { offset: 0, symbol, addend: 0, flags };
+            object.add_relocation(section, relocation).expect("a relocation that ELF knows");
+        }
+        object.write().expect("an object that can be written")
+    }
+
+    #[cfg(target_endian = "little")]
+    fn faults(object: &[u8]) -> Vec<String> {
+        check_bytes(object).expect("an object").faults
+    }
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn a_handler_that_nobody_calls_is_fine() {
+        assert!(faults(&object(&[EXIT], &[EXIT], false)).is_empty());
+        // To `harmless`, through the section.
+        assert!(faults(&object(&[EXIT], &[call(-1), EXIT], true)).is_empty());
+    }
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn a_call_of_the_handler_is_found_within_and_across_sections() {
+        let within = object(&[call(1), EXIT], &[EXIT], false);
+        assert_eq!(faults(&within), ["harmless + 0 calls _RNvCs_7___rustc17rust_begin_unwind"]);
+        let across = object(&[EXIT], &[call(0), EXIT], true);
+        assert_eq!(faults(&across), ["ingress + 0 refers to _RNvCs_7___rustc17rust_begin_unwind"]);
+    }
+
+    #[test]
+    fn a_panicking_function_of_core_is_a_fault_by_being_there() {
+        let mut object = Object::new(BinaryFormat::Elf, Architecture::Bpf, Endianness::Little);
+        let text = object.add_section(vec![], b".text".to_vec(), SectionKind::Text);
+        function(&mut object, text, "_ZN4core9panicking18panic_bounds_check17h0E", &[EXIT]);
+        let bytes = object.write().expect("an object that can be written");
+        let findings = check_bytes(&bytes).expect("an object");
+        assert_eq!(findings.faults, ["it contains the symbol _ZN4core9panicking18panic_bounds_check17h0E"]);
+    }
+
+    #[test]
+    fn what_is_no_object_is_an_error() {
+        assert!(check_bytes(b"not an object").is_err());
+    }
+}
