@@ -1,1 +1,56 @@
-fn main() {}
+//! The front door: `cargo xtask setup`, `run`, `test`, `bench`.
+
+mod bench;
+mod process;
+mod run;
+mod setup;
+mod test;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Sets up, runs, tests and measures ML-IDS.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Install what building the kernel programs needs; says what before doing it
+    Setup(setup::Arguments),
+    /// Set up, build a release and start the sensor
+    Run(run::Arguments),
+    /// Set up and run every check and test
+    Test(test::Arguments),
+    /// Measure a release build
+    Bench(bench::Arguments),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Setup(arguments) => setup::main(&arguments),
+        Command::Run(arguments) => run::main(&arguments),
+        Command::Test(arguments) => test::main(&arguments),
+        Command::Bench(arguments) => bench::main(&arguments),
+    };
+    // Not returned: a person at the front door is not shown a backtrace.
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        super::Arguments::command().debug_assert();
+    }
+}

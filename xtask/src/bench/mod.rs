@@ -1,0 +1,90 @@
+//! `cargo xtask bench`: figures of a release build, as tables or as one JSON line a figure.
+
+mod extract;
+mod figure;
+mod measure;
+mod traffic;
+
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context as _, bail};
+use figure::Figure;
+
+use crate::{process, setup, workspace};
+
+/// What to measure.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// One bench; all of them when none is named
+    bench: Option<Bench>,
+    /// One JSON object a line and figure instead of tables
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Bench {
+    /// Cost of the kernel programs, a packet (needs root)
+    Kernel,
+    /// Packets a CPU second from a capture to features, beside tcpdump
+    Extract,
+    /// Flows scored a second
+    Score,
+}
+
+impl Bench {
+    const ALL: [Self; 3] = [Self::Kernel, Self::Extract, Self::Score];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Kernel => "kernel",
+            Self::Extract => "extract",
+            Self::Score => "score",
+        }
+    }
+}
+
+/// Builds a release and measures it.
+pub(crate) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    setup::build_tools()?;
+    process::visible(&mut process::cargo(["build", "--release", "--package", "ml-ids"]))?;
+    let benches = arguments.bench.map_or_else(|| Bench::ALL.to_vec(), |bench| vec![bench]);
+    let mut failed = false;
+    for bench in benches {
+        let figures = match bench {
+            Bench::Extract => extract::run(),
+            Bench::Kernel | Bench::Score => ask_the_agent(bench),
+        };
+        match figures {
+            Ok(figures) if arguments.json => figures.iter().for_each(|figure| println!("{}", figure.to_json())),
+            Ok(figures) => print!("{}", figure::table(bench.name(), &figures)),
+            Err(error) => {
+                eprintln!("bench {} failed: {error:#}", bench.name());
+                failed = true;
+            }
+        }
+    }
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Benches that run inside the agent: it prints a JSON line a figure.
+fn ask_the_agent(bench: Bench) -> anyhow::Result<Vec<Figure>> {
+    let mut command = Command::new(workspace::agent("release"));
+    command.args(["bench", bench.name(), "--json"]).stderr(std::process::Stdio::inherit());
+    let output = command.output().with_context(|| format!("cannot start {}", process::shown(&command)))?;
+    if !output.status.success() {
+        bail!("{} failed ({})", process::shown(&command), output.status);
+    }
+    let text = String::from_utf8(output.stdout).context("what the agent printed is not UTF-8")?;
+    let figures: Vec<Figure> = text
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .map(|line| {
+            Figure::from_json(line).with_context(|| format!("the agent printed something else than a figure: {line}"))
+        })
+        .collect::<anyhow::Result<_>>()?;
+    if figures.is_empty() {
+        bail!("{} printed no figure", process::shown(&command));
+    }
+    Ok(figures)
+}

@@ -1,0 +1,40 @@
+//! `cargo xtask setup`: finds out what is missing, says what it is going to install, installs it. Silent and quick when
+//! nothing is missing.
+
+mod apt;
+mod kernel;
+mod python;
+mod tools;
+
+use std::process::ExitCode;
+
+pub(crate) use kernel::Way;
+pub(crate) use python::interpreter as training_python;
+
+/// What to set up.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Also install what the tests use: network tools, and the Python environment of `training/`
+    #[arg(long)]
+    tests: bool,
+}
+
+/// Runs the set-up. A missing system package that only root can install is a failure with the command to type.
+pub(crate) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    build_tools()?;
+    if arguments.tests {
+        test_tools()?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Provides what building the kernel programs needs, and says which way it is done.
+pub(crate) fn build_tools() -> anyhow::Result<Way> {
+    kernel::provide()
+}
+
+/// Provides what the tests need.
+pub(crate) fn test_tools() -> anyhow::Result<()> {
+    tools::provide()?;
+    python::provide()
+}

@@ -1,0 +1,57 @@
+//! The Python environment of `training/`: made once in the cache, made anew when its list of packages changes.
+
+use std::{fs, path::PathBuf, process::Command};
+
+use anyhow::{Context as _, bail};
+
+use super::apt;
+use crate::{process, workspace};
+
+/// The list that the environment was made from, kept inside it.
+const STAMP: &str = "ml-ids-requirements.txt";
+
+/// The environment's Python.
+pub(crate) fn interpreter() -> anyhow::Result<PathBuf> {
+    Ok(folder()?.join("bin/python"))
+}
+
+fn folder() -> anyhow::Result<PathBuf> {
+    Ok(workspace::cache()?.join("venv"))
+}
+
+/// Makes the environment unless it is there and of today's list.
+pub(super) fn provide() -> anyhow::Result<()> {
+    let requirements = workspace::root().join("training/requirements.txt");
+    if !requirements.exists() {
+        return Ok(());
+    }
+    let wanted =
+        fs::read_to_string(&requirements).with_context(|| format!("cannot read {}", requirements.display()))?;
+    let folder = folder()?;
+    let stamp = folder.join(STAMP);
+    if interpreter()?.exists() && fs::read_to_string(&stamp).is_ok_and(|made_from| made_from == wanted) {
+        return Ok(());
+    }
+    needs_venv()?;
+    eprintln!("making a Python environment for training/ in {}", folder.display());
+    // The stamp goes first: an environment that is left half made is made anew.
+    let _ = fs::remove_file(&stamp);
+    process::visible(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
+    let mut install = Command::new(interpreter()?);
+    install
+        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"])
+        .arg(&requirements);
+    process::twice(&mut install)?;
+    fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))
+}
+
+fn needs_venv() -> anyhow::Result<()> {
+    let works = || process::stdout(Command::new("python3").args(["-c", "import venv, ensurepip"])).is_some();
+    if works() {
+        return Ok(());
+    }
+    if !apt::available() {
+        bail!("python3 with its modules venv and ensurepip is missing; install them with your package manager");
+    }
+    apt::install(&["python3", "python3-venv"])
+}
