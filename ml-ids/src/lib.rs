@@ -7,7 +7,9 @@
 //! ```
 pub mod api;
 pub mod cli;
+pub mod detect;
 pub mod features;
 pub mod model;
 pub mod offline;
 pub mod sensor;
+pub mod sink;

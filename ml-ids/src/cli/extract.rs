@@ -30,7 +30,7 @@ const OTHER_PROTOCOLS: u8 = 0;
 
 /// Compute the 78 CIC-IDS2017 features of every flow of a capture.
 #[derive(clap::Args, Debug)]
-pub struct Args {
+pub(super) struct Args {
     /// Capture to read, pcap or pcapng, plain, gzip or zstd; `-` is standard input
     #[arg(value_name = "PCAP|-")]
     capture: PathBuf,
@@ -58,7 +58,7 @@ fn profile_parser() -> impl TypedValueParser<Value = Profile> {
 ///
 /// # Errors
 /// What went wrong at run time (exit code 1), such as an output that cannot be written.
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let input = name(&args.capture, "standard input");
     let Source { file, size, identity } = match source::open(&args.capture) {
         Ok(source) => source,

@@ -3,9 +3,7 @@
 
 mod bench;
 mod extract;
-mod model;
 mod run;
-mod score;
 mod serve;
 mod wiring;
 
@@ -41,8 +39,6 @@ enum Command {
     Run(run::Args),
     Serve(serve::Args),
     Extract(extract::Args),
-    Score(score::Args),
-    Model(model::Args),
     #[command(hide = true)]
     Bench(bench::Args),
 }
@@ -56,8 +52,6 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Serve(args) => serve::run(args),
         Command::Extract(args) => extract::run(&args),
-        Command::Score(args) => score::run(&args),
-        Command::Model(args) => model::run(args),
         Command::Bench(args) => bench::run(&args),
     };
     result.unwrap_or_else(|error| {

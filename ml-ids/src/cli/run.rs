@@ -3,7 +3,7 @@
 //! The API comes first, so that `/health` tells the truth while the model loads; the model comes before the capture,
 //! because its profile decides where flows end.
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use clap::ArgAction;
@@ -12,13 +12,13 @@ use tokio::sync::watch;
 
 use super::{
     BAD_INPUT, USAGE,
-    serve::{ApiArgs, bind},
+    serve::{ListenArgs, ModelArgs},
     wiring::{SensorView, load_model, shutdown_signal},
 };
 use crate::{
-    api::{self, AppState},
+    api::{self, AppState, Limits},
     detect::{Judge, Pipeline, Stats},
-    model::{Model, Source},
+    model::Model,
     sensor::{AttachMode, Drain, Options, Sensor, SensorError, default_interface},
     sink::Sinks,
 };
@@ -58,7 +58,9 @@ pub(super) struct Args {
     #[arg(long, env = "LOG_NEGATIVE_PREDICTIONS", action = ArgAction::SetTrue)]
     log_negative_predictions: bool,
     #[command(flatten)]
-    api: ApiArgs,
+    listen: ListenArgs,
+    #[command(flatten)]
+    model: ModelArgs,
 }
 
 /// Runs until SIGINT or SIGTERM.
@@ -75,23 +77,23 @@ async fn watch_interfaces(mut args: Args) -> Result<ExitCode> {
             Err(error) => return Ok(usage(&error)),
         }
     }
-    let state = Arc::new(AppState::new(args.api.limits(), args.api.unit(), true));
-    let listener = match bind(&args.api).await? {
+    let listener = match args.listen.bind().await {
         Ok(listener) => listener,
-        Err(code) => return Ok(code),
+        Err(error) => return Ok(error.report()),
     };
+    let state = Arc::new(AppState::new(Limits::default(), args.listen.client_time_unit, true));
     let mut shutdown = shutdown_signal()?;
     let (stop_api, api_stopped) = watch::channel(false);
     let server = tokio::spawn(api::serve(listener, Arc::clone(&state), api_stopped));
 
     let loading = tokio::select! {
-        model = load_model(args.api.model(), &state) => Some(model),
+        model = load_model(&args.model.model, &state) => Some(model),
         _ = shutdown.wait_for(|stop| *stop) => None,
     };
     let code = match loading {
         None => ExitCode::SUCCESS,
         Some(Err(error)) => {
-            eprintln!("error: model {} is refused: {:#}", args.api.model(), anyhow::Error::from(error));
+            eprintln!("error: model {} is refused: {:#}", args.model.model, anyhow::Error::from(error));
             ExitCode::from(BAD_INPUT)
         }
         Some(Ok(model)) => match start(&args, model, &state) {
@@ -165,11 +167,19 @@ impl Running {
         let (counters, verdicts) = (state.counters(), stats.snapshot());
         info!(
             "{} packets received, {} sent; {} flows opened, {} still open and flushed, {} judged, {} alerts",
-            counters.ingress.seen, counters.egress.seen, counters.flows.opened, report.flushed, verdicts.scored, verdicts.alerts
+            counters.ingress.seen,
+            counters.egress.seen,
+            counters.flows.opened,
+            report.flushed,
+            verdicts.scored,
+            verdicts.alerts
         );
         let lost = counters.flows.lost_ring_full;
         if lost > 0 {
-            warn!("{lost} flows with {} packets were lost because the ring buffer was full", counters.flows.lost_packets);
+            warn!(
+                "{lost} flows with {} packets were lost because the ring buffer was full",
+                counters.flows.lost_packets
+            );
         }
         Ok(())
     }

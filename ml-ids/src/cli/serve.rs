@@ -7,46 +7,61 @@ use std::{
     sync::Arc,
 };
 
-use clap::Args;
-use tokio::{
-    net::{TcpListener, lookup_host},
-    signal::unix::{SignalKind, signal},
-    sync::watch,
+use anyhow::{Context as _, Result};
+use tokio::net::{TcpListener, lookup_host};
+
+use super::{
+    BAD_INPUT,
+    wiring::{load_model, shutdown_signal},
+};
+use crate::{
+    api::{self, AppState, Limits, TimeUnit},
+    model::Source,
 };
 
-use crate::api::{AppState, Limits, Predictor, TimeUnit, serve as serve_api};
+const EXAMPLES: &str = "\
+Examples:
+  ml-ids serve
+  curl -s http://127.0.0.1:8000/health
+  curl -s http://127.0.0.1:8000/predict -H 'content-type: application/json' -d '{\"Flow Duration\": 4987, \"Total Fwd Packets\": 12}'";
 
 /// Flags of everything that listens.
-#[derive(Args, Clone, Debug)]
-pub struct ListenArgs {
+#[derive(clap::Args, Clone, Debug)]
+pub(super) struct ListenArgs {
     /// Address and port to listen on
     #[arg(long, env = "ML_IDS_LISTEN", default_value = "127.0.0.1:8000", value_name = "ADDR")]
-    pub listen: String,
+    pub(super) listen: String,
 
     /// Listen on an address that other hosts can reach, although nobody has to prove who they are
     #[arg(long)]
-    pub insecure_listen: bool,
+    pub(super) insecure_listen: bool,
 
     /// Unit of times in flows with the names of the Python client: found out for each flow, or fixed
     #[arg(long, value_enum, default_value_t, value_name = "UNIT")]
-    pub client_time_unit: TimeUnit,
+    pub(super) client_time_unit: TimeUnit,
 }
 
-/// Flags of `ml-ids serve`.
-#[derive(Args, Clone, Debug)]
-pub struct ServeArgs {
-    /// Where to listen, and whom to trust.
-    #[command(flatten)]
-    pub listen: ListenArgs,
+/// Which model.
+#[derive(clap::Args, Clone, Debug)]
+pub(super) struct ModelArgs {
+    /// Model: embedded, or a path to an .onnx file
+    #[arg(long, env = "ML_IDS_MODEL", default_value = "embedded", value_name = "SOURCE")]
+    pub(super) model: Source,
+}
 
-    /// Model: embedded, a path to an .onnx file, mlflow:NAME[@ALIAS|/VERSION], or s3://BUCKET/KEY
-    #[arg(long, default_value = "embedded", value_name = "SOURCE")]
-    pub model: String,
+/// Serve the API alone: no capture, no privileges
+#[derive(clap::Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    #[command(flatten)]
+    listen: ListenArgs,
+    #[command(flatten)]
+    model: ModelArgs,
 }
 
 /// Why a server did not come up.
 #[derive(Debug, thiserror::Error)]
-pub enum ServeError {
+pub(super) enum ServeError {
     /// `--listen` is no address.
     #[error("--listen {listen}: {reason}; use ADDRESS:PORT, for example 127.0.0.1:8000")]
     Address {
@@ -72,26 +87,21 @@ pub enum ServeError {
         /// What it said.
         source: io::Error,
     },
-    /// Signals cannot be waited for.
-    #[error("cannot handle signals: {0}")]
-    Signals(io::Error),
-    /// There is nothing to serve.
-    #[error("model {name} cannot be served: {reason}")]
-    Model {
-        /// The source that was asked for.
-        name: String,
-        /// Why not.
-        reason: String,
-    },
 }
 
 impl ServeError {
+    /// Tells the user and returns the exit code.
+    pub(super) fn report(&self) -> ExitCode {
+        eprintln!("error: {self}");
+        self.exit_code()
+    }
+
     /// 2 for wrong usage, 1 for what failed at run time.
     #[must_use]
-    pub fn exit_code(&self) -> ExitCode {
+    fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Address { .. } | Self::Exposed { .. } => ExitCode::from(2),
-            Self::Bind { .. } | Self::Signals(_) | Self::Model { .. } => ExitCode::from(1),
+            Self::Address { .. } | Self::Exposed { .. } => ExitCode::from(super::USAGE),
+            Self::Bind { .. } => ExitCode::FAILURE,
         }
     }
 }
@@ -110,7 +120,7 @@ impl ListenArgs {
     ///
     /// # Errors
     /// No address, one that other hosts can reach without `--insecure-listen`, or one that cannot be had.
-    pub async fn bind(&self) -> Result<TcpListener, ServeError> {
+    pub(super) async fn bind(&self) -> Result<TcpListener, ServeError> {
         let wrong = |reason: String| ServeError::Address { listen: self.listen.clone(), reason };
         let addresses: Vec<SocketAddr> =
             lookup_host(&self.listen).await.map_err(|error| wrong(error.to_string()))?.collect();
@@ -122,7 +132,10 @@ impl ListenArgs {
         let mut failure = wrong("the name has no address".to_owned());
         for address in addresses {
             match TcpListener::bind(address).await {
-                Ok(listener) => return Ok(listener),
+                Ok(listener) => {
+                    log::info!("listening on http://{}", listener.local_addr().unwrap_or(address));
+                    return Ok(listener);
+                }
                 Err(source) => failure = ServeError::Bind { address, source },
             }
         }
@@ -135,65 +148,34 @@ fn is_loopback(address: IpAddr) -> bool {
     address.to_canonical().is_loopback()
 }
 
-/// Turns true at SIGINT or SIGTERM; a second one ends the process at once.
-///
-/// # Errors
-/// The kernel refuses the handlers.
-pub fn shutdown_signal() -> Result<watch::Receiver<bool>, ServeError> {
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Signals)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Signals)?;
-    let (sender, receiver) = watch::channel(false);
-    tokio::spawn(async move {
-        let mut next = async || {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-        };
-        next().await;
-        log::info!("shutting down; a second signal ends at once");
-        sender.send_replace(true);
-        next().await;
-        std::process::exit(1);
-    });
-    Ok(receiver)
+/// Runs until SIGINT or SIGTERM.
+pub(super) fn run(args: Args) -> Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(serve(args))
 }
 
-/// Runs `ml-ids serve` until a signal ends it. `load` makes the model of its source; it runs on a thread that may block,
-/// while probes are answered already.
-///
-/// # Errors
-/// See [`ServeError`].
-pub async fn serve<L>(args: &ServeArgs, load: L) -> Result<(), ServeError>
-where
-    L: FnOnce(&str) -> anyhow::Result<Arc<dyn Predictor>> + Send + 'static,
-{
-    let listener = args.listen.bind().await?;
-    let address = listener.local_addr();
+async fn serve(Args { listen, model: ModelArgs { model: source } }: Args) -> Result<ExitCode> {
+    let listener = match listen.bind().await {
+        Ok(listener) => listener,
+        Err(error) => return Ok(error.report()),
+    };
     let mut shutdown = shutdown_signal()?;
-    let state = Arc::new(AppState::new(Limits::default(), args.listen.client_time_unit, false));
-    let server = tokio::spawn(serve_api(listener, state.clone(), shutdown.clone()));
-    if let Ok(address) = address {
-        log::info!("listening on http://{address}");
-    }
-    let source = args.model.clone();
-    let loading = tokio::task::spawn_blocking(move || load(&source));
+    let state = Arc::new(AppState::new(Limits::default(), listen.client_time_unit, false));
+    let server = tokio::spawn(api::serve(listener, Arc::clone(&state), shutdown.clone()));
     let loaded = tokio::select! {
-        loaded = loading => loaded,
-        _ = shutdown.wait_for(|stop| *stop) => return Ok(()),
+        loaded = load_model(&source, &state) => Some(loaded),
+        _ = shutdown.wait_for(|stop| *stop) => None,
     };
-    let failed = |reason: String| ServeError::Model { name: args.model.clone(), reason };
-    let predictor = match loaded {
-        Ok(Ok(predictor)) => predictor,
-        Ok(Err(error)) => return Err(failed(format!("{error:#}"))),
-        Err(error) => return Err(failed(format!("loading ended early: {error}"))),
-    };
-    let card = predictor.card();
-    log::info!("model {} {} of {}, profile {}", card.name, card.version, card.source, card.profile);
-    state.set_predictor(predictor);
-    // It ends by the signal, after the drain; a panic in it is in the log already.
-    let _panicked = server.await.is_err();
-    Ok(())
+    if let Some(Err(error)) = loaded {
+        eprintln!("error: model {source} is refused: {:#}", anyhow::Error::from(error));
+        return Ok(ExitCode::from(BAD_INPUT));
+    }
+    server.await.context("the API server failed")?;
+    Ok(ExitCode::SUCCESS)
 }
 
 #[cfg(test)]
@@ -205,7 +187,7 @@ mod tests {
     #[derive(Parser)]
     struct Line {
         #[command(flatten)]
-        args: ServeArgs,
+        args: Args,
     }
 
     fn listen(flags: &[&str]) -> ListenArgs {

@@ -21,7 +21,7 @@ use ml_ids_common::{EndReason, FlowKey, FlowRecord, Life, LockedFlow, Profile};
 use super::{Options, SensorError, SensorState, clock::boot_to_unix_us, load::Loaded};
 
 /// Where batches of finished flows go.
-pub type Sink = SyncSender<Vec<FlowRecord>>;
+pub(super) type Sink = SyncSender<Vec<FlowRecord>>;
 
 /// Most records of one batch.
 const BATCH: usize = 256;

@@ -9,11 +9,7 @@ use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::console::protocol_name;
-use crate::{
-    detect::Verdict,
-    features::FEATURES,
-    model::Model,
-};
+use crate::{detect::Verdict, features::FEATURES, model::Model};
 
 /// Features named in an alert.
 const TOP_FEATURES: usize = 5;
