@@ -58,13 +58,15 @@ impl Lab {
         let tag = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let directory = std::env::temp_dir().join(format!("ml-ids-lab-{tag}"));
         fs::create_dir_all(&directory)?;
-        let lab = Self {
+        let mut lab = Self {
             client: format!("mlids-c-{tag}"),
             server: format!("mlids-s-{tag}"),
             children: Vec::new(),
             directory,
         };
         lab.wire()?;
+        lab.add_vlan(Side::Client, "cli0", "10.78.0.1/24")?;
+        lab.add_vlan(Side::Server, SERVER_IF, "10.78.0.2/24")?;
         Ok(Some(lab))
     }
 
@@ -78,17 +80,27 @@ impl Lab {
             "ip", "link", "add", "cli0", "netns", client, "type", "veth", "peer", "name", SERVER_IF, "netns", server,
         ])?;
         for (name, interface, last) in [(client, "cli0", 1), (server, SERVER_IF, 2)] {
-            // One packet a frame, as on a wire: otherwise a capture holds merged and not yet segmented ones.
-            run(&["ip", "netns", "exec", name, "ethtool", "-K", interface, "gro", "off", "gso", "off", "tso", "off"])?;
-            let vlan = format!("{interface}.5");
+            // Merging received packets happens after XDP and before a capture, which would then hold other packets.
+            run(&["ip", "netns", "exec", name, "ethtool", "-K", interface, "gro", "off"])?;
             run(&["ip", "-n", name, "addr", "add", &format!("10.77.0.{last}/24"), "dev", interface])?;
             run(&["ip", "-n", name, "addr", "add", &format!("fd77::{last}/64"), "dev", interface, "nodad"])?;
             run(&["ip", "-n", name, "link", "set", interface, "up"])?;
-            run(&["ip", "-n", name, "link", "add", "link", interface, "name", &vlan, "type", "vlan", "id", "5"])?;
-            run(&["ip", "-n", name, "addr", "add", &format!("10.78.0.{last}/24"), "dev", &vlan])?;
-            run(&["ip", "-n", name, "link", "set", &vlan, "up"])?;
         }
         Ok(())
+    }
+
+    /// A VLAN 5 device on an interface: the kernel's, or one in user space where the kernel was built without.
+    fn add_vlan(&mut self, side: Side, interface: &str, address: &str) -> Result<()> {
+        let vlan = format!("{interface}.5");
+        let add = ["ip", "link", "add", "link", interface, "name", &vlan, "type", "vlan", "id", "5"];
+        if self.output(side, &add)?.status.success() {
+            self.succeed(side, &["ip", "addr", "add", address, "dev", &vlan])?;
+            self.succeed(side, &["ip", "link", "set", &vlan, "up"])?;
+            return Ok(());
+        }
+        let script = crate::fixture("vlan_device.py").to_string_lossy().into_owned();
+        self.start(side, &vlan, &["python3", &script, interface, &vlan, "5", address], &[])?;
+        self.wait_for_log(&vlan, "ready")
     }
 
     /// A directory of this laboratory for logs and captures.

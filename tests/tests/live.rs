@@ -206,8 +206,9 @@ fn every_way_to_end_a_flow_is_told_right() -> Result<()> {
     )?;
     let url = format!("http://{SERVER_V4}:8080/");
     wait_until(Duration::from_secs(10), || {
-        lab.succeed(Side::Client, &["curl", "-sS", "-o", "/dev/null", "--local-port", "40001", &url]).is_ok()
+        lab.succeed(Side::Server, &["ss", "-Htln"]).is_ok_and(|table| table.contains(":8080"))
     })?;
+    lab.succeed(Side::Client, &["curl", "-sS", "-o", "/dev/null", "--local-port", "40001", &url])?;
     // Refused by an RST.
     let refused = format!("http://{SERVER_V4}:81/");
     lab.output(Side::Client, &["curl", "-sS", "--local-port", "40002", &refused])?;
@@ -229,7 +230,7 @@ fn every_way_to_end_a_flow_is_told_right() -> Result<()> {
         let of_port = events.iter().filter(|event| event.get("src_port").and_then(Value::as_u64) == Some(port));
         of_port.filter_map(|event| event.pointer("/flow/reason").and_then(Value::as_str)).collect()
     };
-    ensure!(reasons(40001).first() == Some(&"fin"), "40001: {:?}", reasons(40001));
+    ensure!(reasons(40001) == ["fin"], "40001: {:?}", reasons(40001));
     ensure!(reasons(40002) == ["rst"], "40002: {:?}", reasons(40002));
     ensure!(reasons(40003) == ["idle"], "40003: {:?}", reasons(40003));
     ensure!(reasons(40004) == ["timeout", "shutdown"], "40004: {:?}", reasons(40004));
