@@ -1,10 +1,11 @@
 //! `ml-ids bench`, hidden: the measurements behind `cargo xtask bench`, one JSON line a figure.
 
-use std::{hint::black_box, process::ExitCode, time::Instant};
+use std::{hint::black_box, time::Instant};
 
 use anyhow::{Result, anyhow};
 use clap::ValueEnum;
 
+use super::exit::Exit;
 use crate::{
     features::{FEATURE_COUNT, FeatureVector},
     model::{Model, Source},
@@ -38,7 +39,7 @@ enum What {
 }
 
 /// Prints the figures.
-pub(super) fn run(args: &Args) -> Result<ExitCode> {
+pub(super) fn run(args: &Args) -> Result<Exit> {
     let mut failed = None;
     let mut report = |figure: Figure| match serde_json::to_string(&figure) {
         Ok(line) => println!("{line}"),
@@ -48,7 +49,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         What::Kernel => kernel(&mut report)?,
         What::Score => score(&Model::load(&args.model)?, &mut report)?,
     }
-    failed.map_or(Ok(ExitCode::SUCCESS), |error| Err(anyhow!(error)))
+    failed.map_or(Ok(Exit::Done), |error| Err(anyhow!(error)))
 }
 
 fn score(model: &Model, report: &mut impl FnMut(Figure)) -> Result<()> {

@@ -5,7 +5,6 @@ use std::{
     io::{self, BufWriter, ErrorKind, IsTerminal, Read, Write},
     os::fd::AsFd,
     path::{Path, PathBuf},
-    process::ExitCode,
 };
 
 use anyhow::{Context, bail};
@@ -13,6 +12,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use indicatif::{ProgressBar, ProgressStyle};
 use ml_ids_common::{Counters, Profile, Skip};
 
+use super::exit::Exit;
 use crate::{
     features,
     offline::{
@@ -22,10 +22,8 @@ use crate::{
     },
 };
 
-/// Exit code for input that is unreadable or malformed.
-const BAD_INPUT: u8 = 3;
 /// Bytes gathered before they are written.
-const WRITE_SIZE: usize = 256 * 1024;
+pub(super) const WRITE_SIZE: usize = 256 * 1024;
 const OTHER_PROTOCOLS: u8 = 0;
 
 /// Compute the 78 CIC-IDS2017 features of every flow of a capture.
@@ -58,7 +56,7 @@ fn profile_parser() -> impl TypedValueParser<Value = Profile> {
 ///
 /// # Errors
 /// What went wrong at run time (exit code 1), such as an output that cannot be written.
-pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     let input = name(&args.capture, "standard input");
     let Source { file, size, identity } = match source::open(&args.capture) {
         Ok(source) => source,
@@ -77,12 +75,12 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut rows = 0;
     let damage = match write(&mut capture, &mut replay, out, args, &mut rows) {
         Ok(damage) => damage,
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(ExitCode::SUCCESS),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(Exit::Done),
         Err(error) => return Err(error).with_context(|| format!("cannot write to {output}")),
     };
     progress.finish_and_clear();
     eprintln!("{}", summary(replay.counters(), rows));
-    Ok(damage.map_or(ExitCode::SUCCESS, |error| bad_input(&input, &error)))
+    Ok(damage.map_or(Exit::Done, |error| bad_input(&input, &error)))
 }
 
 fn write<R: Read>(
@@ -104,16 +102,16 @@ fn write<R: Read>(
     Ok(damage)
 }
 
-fn name(path: &Path, standard: &str) -> String {
+pub(super) fn name(path: &Path, standard: &str) -> String {
     if path == Path::new("-") { standard.to_owned() } else { path.display().to_string() }
 }
 
-fn bad_input(input: &str, error: &dyn std::error::Error) -> ExitCode {
+fn bad_input(input: &str, error: &dyn std::error::Error) -> Exit {
     eprintln!("error: {input}: {error}");
-    ExitCode::from(BAD_INPUT)
+    Exit::BadInput
 }
 
-fn create(path: &Path) -> io::Result<Box<dyn Write>> {
+pub(super) fn create(path: &Path) -> io::Result<Box<dyn Write>> {
     // Standard output itself is line buffered, the file behind it is not.
     Ok(Box::new(if path == Path::new("-") {
         File::from(io::stdout().as_fd().try_clone_to_owned()?)
@@ -123,7 +121,7 @@ fn create(path: &Path) -> io::Result<Box<dyn Write>> {
 }
 
 /// Writing a capture over itself would destroy it before it is read.
-fn refuse_same_file(input: Option<FileId>, output: &Path) -> anyhow::Result<()> {
+pub(super) fn refuse_same_file(input: Option<FileId>, output: &Path) -> anyhow::Result<()> {
     let metadata = if output == Path::new("-") {
         io::stdout().as_fd().try_clone_to_owned().and_then(|stdout| File::from(stdout).metadata())
     } else {
@@ -137,7 +135,7 @@ fn refuse_same_file(input: Option<FileId>, output: &Path) -> anyhow::Result<()> 
 }
 
 /// A bar for people: only on a terminal, and only when the input's size is known.
-fn progress(size: Option<u64>) -> ProgressBar {
+pub(super) fn progress(size: Option<u64>) -> ProgressBar {
     match size {
         Some(size) if io::stderr().is_terminal() => {
             let style = ProgressStyle::with_template("{wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}");

@@ -2,19 +2,20 @@
 //! malformed.
 
 mod bench;
+mod csv_rows;
+mod exit;
 mod extract;
+mod model;
+mod rows;
 mod run;
+mod score;
+mod score_capture;
 mod serve;
 mod wiring;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-
-/// Wrong usage.
-const USAGE: u8 = 2;
-/// Input unreadable or malformed.
-const BAD_INPUT: u8 = 3;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -39,6 +40,8 @@ enum Command {
     Run(run::Args),
     Serve(serve::Args),
     Extract(extract::Args),
+    Score(score::ScoreArgs),
+    Model(model::ModelArgs),
     #[command(hide = true)]
     Bench(bench::Args),
 }
@@ -52,10 +55,13 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Serve(args) => serve::run(args),
         Command::Extract(args) => extract::run(&args),
+        Command::Score(args) => score::run(&args),
+        Command::Model(args) => model::run(&args),
         Command::Bench(args) => bench::run(&args),
     };
-    result.unwrap_or_else(|error| {
+    let exit = result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
-        ExitCode::FAILURE
-    })
+        exit::Exit::Failed
+    });
+    exit.into()
 }

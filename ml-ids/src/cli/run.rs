@@ -3,7 +3,7 @@
 //! The API comes first, so that `/health` tells the truth while the model loads; the model comes before the capture,
 //! because its profile decides where flows end.
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use clap::ArgAction;
@@ -11,7 +11,7 @@ use log::{info, warn};
 use tokio::sync::watch;
 
 use super::{
-    BAD_INPUT, USAGE,
+    exit::Exit,
     serve::{ListenArgs, ModelArgs},
     wiring::{SensorView, load_model, shutdown_signal},
 };
@@ -64,13 +64,13 @@ pub(super) struct Args {
 }
 
 /// Runs until SIGINT or SIGTERM.
-pub(super) fn run(args: Args) -> Result<ExitCode> {
+pub(super) fn run(args: Args) -> Result<Exit> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("cannot start")?;
     runtime.block_on(watch_interfaces(args))
 }
 
-async fn watch_interfaces(mut args: Args) -> Result<ExitCode> {
+async fn watch_interfaces(mut args: Args) -> Result<Exit> {
     if args.interfaces.is_empty() {
         match default_interface() {
             Ok(name) => args.interfaces.push(name),
@@ -91,17 +91,17 @@ async fn watch_interfaces(mut args: Args) -> Result<ExitCode> {
         _ = shutdown.wait_for(|stop| *stop) => None,
     };
     let code = match loading {
-        None => ExitCode::SUCCESS,
+        None => Exit::Done,
         Some(Err(error)) => {
             eprintln!("error: model {} is refused: {:#}", args.model.model, anyhow::Error::from(error));
-            ExitCode::from(BAD_INPUT)
+            Exit::BadInput
         }
         Some(Ok(model)) => match start(&args, model, &state) {
             Ok(running) => {
                 // The sender lives as long as the process; an error would mean that it is ending anyway.
                 let _ = shutdown.wait_for(|stop| *stop).await;
                 running.stop().await?;
-                ExitCode::SUCCESS
+                Exit::Done
             }
             Err(error) => match error.downcast_ref::<SensorError>() {
                 Some(SensorError::Interface(missing)) => usage(missing),
@@ -115,9 +115,9 @@ async fn watch_interfaces(mut args: Args) -> Result<ExitCode> {
     Ok(code)
 }
 
-fn usage(error: &impl std::fmt::Display) -> ExitCode {
+fn usage(error: &impl std::fmt::Display) -> Exit {
     eprintln!("error: {error}");
-    ExitCode::from(USAGE)
+    Exit::Usage
 }
 
 /// Everything that runs besides the API.

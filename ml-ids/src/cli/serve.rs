@@ -3,7 +3,6 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
-    process::ExitCode,
     sync::Arc,
 };
 
@@ -11,7 +10,7 @@ use anyhow::{Context as _, Result};
 use tokio::net::{TcpListener, lookup_host};
 
 use super::{
-    BAD_INPUT,
+    exit::Exit,
     wiring::{load_model, shutdown_signal},
 };
 use crate::{
@@ -91,17 +90,17 @@ pub(super) enum ServeError {
 
 impl ServeError {
     /// Tells the user and returns the exit code.
-    pub(super) fn report(&self) -> ExitCode {
+    pub(super) fn report(&self) -> Exit {
         eprintln!("error: {self}");
         self.exit_code()
     }
 
     /// 2 for wrong usage, 1 for what failed at run time.
     #[must_use]
-    fn exit_code(&self) -> ExitCode {
+    fn exit_code(&self) -> Exit {
         match self {
-            Self::Address { .. } | Self::Exposed { .. } => ExitCode::from(super::USAGE),
-            Self::Bind { .. } => ExitCode::FAILURE,
+            Self::Address { .. } | Self::Exposed { .. } => Exit::Usage,
+            Self::Bind { .. } => Exit::Failed,
         }
     }
 }
@@ -149,7 +148,7 @@ fn is_loopback(address: IpAddr) -> bool {
 }
 
 /// Runs until SIGINT or SIGTERM.
-pub(super) fn run(args: Args) -> Result<ExitCode> {
+pub(super) fn run(args: Args) -> Result<Exit> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -158,7 +157,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode> {
     runtime.block_on(serve(args))
 }
 
-async fn serve(Args { listen, model: ModelArgs { model: source } }: Args) -> Result<ExitCode> {
+async fn serve(Args { listen, model: ModelArgs { model: source } }: Args) -> Result<Exit> {
     let listener = match listen.bind().await {
         Ok(listener) => listener,
         Err(error) => return Ok(error.report()),
@@ -172,10 +171,10 @@ async fn serve(Args { listen, model: ModelArgs { model: source } }: Args) -> Res
     };
     if let Some(Err(error)) = loaded {
         eprintln!("error: model {source} is refused: {:#}", anyhow::Error::from(error));
-        return Ok(ExitCode::from(BAD_INPUT));
+        return Ok(Exit::BadInput);
     }
     server.await.context("the API server failed")?;
-    Ok(ExitCode::SUCCESS)
+    Ok(Exit::Done)
 }
 
 #[cfg(test)]
@@ -200,7 +199,7 @@ mod tests {
             let error = listen(&["--listen", listen_on]).bind().await.unwrap_err();
             assert!(matches!(error, ServeError::Exposed { .. }), "{listen_on}: {error}");
             assert!(error.to_string().contains("--insecure-listen"), "{error}");
-            assert_eq!(format!("{:?}", error.exit_code()), format!("{:?}", ExitCode::from(2)));
+            assert_eq!(error.exit_code(), Exit::Usage);
         }
         assert!(listen(&["--listen", "127.0.0.1:0"]).bind().await.is_ok());
         assert!(listen(&["--listen", "127.9.9.9:0"]).bind().await.is_ok());
@@ -213,7 +212,7 @@ mod tests {
         let address = first.local_addr().unwrap().to_string();
         let error = listen(&["--listen", &address]).bind().await.unwrap_err();
         assert!(error.to_string().contains(&address) && error.to_string().contains("another port"), "{error}");
-        assert_eq!(format!("{:?}", error.exit_code()), format!("{:?}", ExitCode::from(1)));
+        assert_eq!(error.exit_code(), Exit::Failed);
     }
 
     #[tokio::test]

@@ -139,11 +139,7 @@ pub struct Contract {
 
 /// The names that `ml_ids.features` has to list, in order.
 pub(crate) fn expected_names() -> Vec<&'static str> {
-    if FEATURES.is_empty() {
-        super::names::NAMES.to_vec()
-    } else {
-        FEATURES.iter().map(|feature| feature.name).collect()
-    }
+    FEATURES.iter().map(|feature| feature.name).collect()
 }
 
 impl Contract {

@@ -13,7 +13,6 @@ mod contract;
 mod ensemble;
 mod explain;
 mod faults;
-mod names;
 mod operator;
 mod scan;
 mod score;

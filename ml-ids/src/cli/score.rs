@@ -1,0 +1,392 @@
+//! `ml-ids score`: verdicts on the flows of a capture, or on rows of features.
+
+use std::{
+    io::{self, BufWriter, Chain, Cursor, Read, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::Context as _;
+use clap::Args;
+use serde::{Serializer as _, ser::SerializeMap as _};
+
+use super::{
+    csv_rows::CsvRows,
+    exit::Exit,
+    extract::{WRITE_SIZE, create, name, progress, refuse_same_file},
+    rows::{RowError, RowSource},
+    score_capture::{Scored, score_capture},
+};
+use crate::{
+    detect::Judge,
+    features::FeatureVector,
+    model::{Model, Score, Source},
+    offline::{Capture, rows::Format, source},
+};
+
+/// Rows scored together; beyond this tract gains nothing (docs/models.md).
+const BATCH: usize = 256;
+/// Bad rows that are reported one by one; of the rest only the number is.
+const MAX_REPORTED: u64 = 20;
+/// Columns that are numbers in JSON.
+const NUMERIC: [&str; 3] = ["Src Port", "Dst Port", "Protocol"];
+
+/// Score the flows of a capture, or rows of features: verdicts out
+#[derive(Args, Clone, Debug)]
+pub(super) struct ScoreArgs {
+    /// A capture (pcap, pcapng), or a CSV whose header names the features; plain, gzip or zstd; - is standard input
+    #[arg(value_name = "PCAP|CSV|-")]
+    pub input: PathBuf,
+    /// Where the verdicts go; - is standard output
+    #[arg(short, long, value_name = "FILE|-", default_value = "-")]
+    pub output: PathBuf,
+    /// Model: embedded, or a path to an .onnx file
+    #[arg(long, value_name = "SOURCE", default_value_t)]
+    pub model: Source,
+    /// How verdicts are written
+    #[arg(long, value_enum, default_value_t = Format::Jsonl)]
+    pub format: Format,
+}
+
+/// What was scored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tally {
+    /// Rows with a verdict.
+    pub scored: u64,
+    /// Verdicts that are alerts.
+    pub alerts: u64,
+    /// Rows that could not be read.
+    pub bad: u64,
+}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// If the output cannot be written or the model fails on a batch. Bad input is no error: it is reported on standard
+/// error and shows in the exit code.
+pub(super) fn run(args: &ScoreArgs) -> anyhow::Result<Exit> {
+    let mut report = io::stderr();
+    let model = match Model::load(&args.model) {
+        Ok(model) => model,
+        Err(error) => return refuse(&mut report, format_args!("error: model {} is refused: {error}", args.model)),
+    };
+    let name = name(&args.input, "standard input");
+    let source::Source { file, size, identity } = match source::open(&args.input) {
+        Ok(source) => source,
+        Err(error) => return refuse(&mut report, format_args!("error: cannot read {name}: {error}")),
+    };
+    refuse_same_file(identity, &args.output)?;
+    let progress = progress(size);
+    let sniffed = source::unpack(progress.wrap_read(file)).and_then(Sniffed::new);
+    let ended = match sniffed {
+        Ok(input) if input.is_capture() => score_a_capture(input, model, &name, args, &mut report),
+        Ok(input) => score_a_csv(input, &model, &name, args, &mut report),
+        Err(error) => refuse(&mut report, format_args!("error: cannot read {name}: {error}")),
+    };
+    progress.finish_and_clear();
+    match ended {
+        // The reader of our output, `head` for example, has seen enough.
+        Err(error) if is_broken_pipe(&error) => Ok(Exit::Done),
+        ended => ended.with_context(|| format!("scoring {name}")),
+    }
+}
+
+fn open_output(path: &Path) -> anyhow::Result<impl Write> {
+    let output =
+        create(path).with_context(|| format!("cannot create {}", super::extract::name(path, "standard output")))?;
+    Ok(BufWriter::with_capacity(WRITE_SIZE, output))
+}
+
+fn score_a_capture(
+    input: impl Read,
+    model: Model,
+    name: &str,
+    args: &ScoreArgs,
+    report: &mut impl Write,
+) -> anyhow::Result<Exit> {
+    let mut capture = match Capture::new(input) {
+        Ok(capture) => capture,
+        Err(error) => return refuse(report, format_args!("error: {name}: {error}")),
+    };
+    let judge = Judge::new(Arc::new(model));
+    let Scored { tally, packets, damage } =
+        score_capture(&mut capture, &judge, open_output(&args.output)?, args.format)?;
+    writeln!(report, "{name}: {packets} packets, {} flows scored, {} alerts", tally.scored, tally.alerts)?;
+    damage.map_or(Ok(Exit::Done), |error| refuse(report, format_args!("error: {name}: {error}")))
+}
+
+fn score_a_csv(
+    input: impl Read,
+    model: &Model,
+    name: &str,
+    args: &ScoreArgs,
+    report: &mut impl Write,
+) -> anyhow::Result<Exit> {
+    let mut rows = match CsvRows::new(input, &model.contract().unused_features) {
+        Ok(rows) => rows,
+        Err(error) => return refuse(report, format_args!("error: {name}: {error}")),
+    };
+    let Tally { scored, alerts, bad } =
+        score_rows(&mut rows, model, open_output(&args.output)?, args.format, &mut *report)?;
+    writeln!(report, "{name}: {scored} rows scored, {alerts} alerts, {bad} rows not readable")?;
+    Ok(if bad == 0 { Exit::Done } else { Exit::BadInput })
+}
+
+/// An input whose first bytes have been looked at.
+struct Sniffed<R> {
+    start: [u8; 4],
+    whole: Chain<Cursor<Vec<u8>>, R>,
+}
+
+impl<R: Read> Sniffed<R> {
+    fn new(mut input: R) -> io::Result<Self> {
+        let mut bytes = Vec::with_capacity(4);
+        input.by_ref().take(4).read_to_end(&mut bytes)?;
+        let mut start = [0; 4];
+        for (known, byte) in start.iter_mut().zip(&bytes) {
+            *known = *byte;
+        }
+        Ok(Self { start, whole: Cursor::new(bytes).chain(input) })
+    }
+
+    /// pcap in either byte order, with microseconds or nanoseconds, or pcapng.
+    fn is_capture(&self) -> bool {
+        let number = u32::from_be_bytes(self.start);
+        [0xa1b2_c3d4, 0xa1b2_3c4d, 0x0a0d_0d0a].iter().any(|magic| [number, number.swap_bytes()].contains(magic))
+    }
+}
+
+impl<R: Read> Read for Sniffed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.whole.read(buffer)
+    }
+}
+
+fn refuse(report: &mut impl Write, message: std::fmt::Arguments<'_>) -> anyhow::Result<Exit> {
+    writeln!(report, "{message}")?;
+    Ok(Exit::BadInput)
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let kind = |cause: &(dyn std::error::Error + 'static)| cause.downcast_ref::<io::Error>().map(io::Error::kind);
+    error.chain().any(|cause| kind(cause) == Some(io::ErrorKind::BrokenPipe))
+}
+
+/// Scores all rows of `rows` in batches, writes a verdict for each, and reports those that cannot be read.
+///
+/// # Errors
+///
+/// If `output` or `report` cannot be written or the model fails on a batch.
+pub(super) fn score_rows(
+    rows: &mut dyn RowSource,
+    model: &Model,
+    output: impl Write,
+    format: Format,
+    mut report: impl Write,
+) -> anyhow::Result<Tally> {
+    let mut writer = VerdictWriter::new(output, format, rows.id_columns().to_vec(), model.contract().classes.clone())?;
+    let mut tally = Tally::default();
+    let (mut ids, mut features) = (Vec::with_capacity(BATCH), Vec::with_capacity(BATCH));
+    loop {
+        let row = rows.next();
+        let at_end = row.is_none();
+        match row {
+            Some(Ok(row)) => {
+                ids.push(row.ids);
+                features.push(row.features);
+            }
+            Some(Err(error)) => {
+                tally.bad += 1;
+                if tally.bad <= MAX_REPORTED || matches!(error, RowError::Unreadable { .. }) {
+                    writeln!(report, "{error}")?;
+                }
+            }
+            None => {}
+        }
+        if features.len() == BATCH || at_end {
+            score_batch(model, &ids, &features, &mut writer, &mut tally)?;
+            ids.clear();
+            features.clear();
+        }
+        if at_end {
+            break;
+        }
+    }
+    if tally.bad > MAX_REPORTED {
+        writeln!(report, "{} more rows are not readable", tally.bad - MAX_REPORTED)?;
+    }
+    Ok(tally)
+}
+
+fn score_batch(
+    model: &Model,
+    ids: &[Vec<String>],
+    features: &[FeatureVector],
+    writer: &mut VerdictWriter<impl Write>,
+    tally: &mut Tally,
+) -> anyhow::Result<()> {
+    for (ids, score) in ids.iter().zip(model.score(features)?) {
+        tally.scored += 1;
+        tally.alerts += u64::from(score.alert);
+        writer.write(ids, &score)?;
+    }
+    writer.flush()
+}
+
+/// Writes verdicts in one of the formats.
+struct VerdictWriter<W: Write> {
+    output: Output<W>,
+    id_columns: Vec<&'static str>,
+    classes: Vec<String>,
+}
+
+enum Output<W: Write> {
+    Jsonl(W),
+    Csv(Box<csv::Writer<W>>),
+}
+
+impl<W: Write> VerdictWriter<W> {
+    fn new(output: W, format: Format, id_columns: Vec<&'static str>, classes: Vec<String>) -> anyhow::Result<Self> {
+        let output = match format {
+            Format::Jsonl => Output::Jsonl(output),
+            Format::Csv => {
+                let mut writer = csv::Writer::from_writer(output);
+                let own = ["label", "class", "probability", "alert"];
+                writer.write_record(id_columns.iter().chain(&own)).map_err(io::Error::from)?;
+                Output::Csv(Box::new(writer))
+            }
+        };
+        Ok(Self { output, id_columns, classes })
+    }
+
+    fn write(&mut self, ids: &[String], score: &Score) -> anyhow::Result<()> {
+        let Self { output, id_columns, classes } = self;
+        let label = classes.get(score.class).map_or("", String::as_str);
+        match output {
+            Output::Jsonl(output) => {
+                write_json(&mut *output, id_columns, ids, label, score).map_err(io::Error::from)?;
+                output.write_all(b"\n")?;
+            }
+            Output::Csv(writer) => {
+                let Score { class, probability, alert, .. } = score;
+                let own = [label.to_owned(), class.to_string(), probability.to_string(), alert.to_string()];
+                writer.write_record(ids.iter().chain(&own)).map_err(io::Error::from)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> anyhow::Result<()> {
+        match &mut self.output {
+            Output::Jsonl(output) => output.flush()?,
+            Output::Csv(writer) => writer.flush()?,
+        }
+        Ok(())
+    }
+}
+
+fn write_json(
+    output: impl Write,
+    id_columns: &[&str],
+    ids: &[String],
+    label: &str,
+    score: &Score,
+) -> Result<(), serde_json::Error> {
+    let mut serializer = serde_json::Serializer::new(output);
+    let mut object = serializer.serialize_map(None)?;
+    for (name, value) in id_columns.iter().zip(ids) {
+        match value.parse::<u32>() {
+            Ok(number) if NUMERIC.contains(name) => object.serialize_entry(name, &number)?,
+            _ => object.serialize_entry(name, value)?,
+        }
+    }
+    object.serialize_entry("label", label)?;
+    object.serialize_entry("class", &score.class)?;
+    // As float32, so that 0.1 is not written as 0.10000000149011612.
+    object.serialize_entry("probability", &score.probability)?;
+    object.serialize_entry("alert", &score.alert)?;
+    object.end()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{features::FEATURE_COUNT, model::expected_names};
+
+    fn score(text: &str, format: Format) -> (Tally, String, String) {
+        let model = Model::embedded().unwrap();
+        let mut rows = CsvRows::new(text.as_bytes(), &[]).unwrap();
+        let (mut output, mut report) = (Vec::new(), Vec::new());
+        let tally = score_rows(&mut rows, &model, &mut output, format, &mut report).unwrap();
+        (tally, String::from_utf8(output).unwrap(), String::from_utf8(report).unwrap())
+    }
+
+    fn header() -> String {
+        format!("Flow ID,Src Port,{}\n", expected_names().join(","))
+    }
+
+    fn line(id: usize, value: &str) -> String {
+        format!("flow {id},{},{}\n", id % 65536, vec![value; FEATURE_COUNT].join(","))
+    }
+
+    #[test]
+    fn every_row_gets_its_verdict_in_order_across_batches() {
+        let count = 2 * BATCH + 7;
+        let text = header() + &(0..count).map(|id| line(id, &(id % 50).to_string())).collect::<String>();
+        let (tally, output, report) = score(&text, Format::Jsonl);
+        assert_eq!((tally.scored, tally.bad, report.as_str()), (count as u64, 0, ""));
+        let model = Model::embedded().unwrap();
+        for (id, line) in output.lines().enumerate() {
+            let object: serde_json::Value = serde_json::from_str(line).unwrap();
+            let own = model.score(&[[(id % 50) as f64; FEATURE_COUNT]]).unwrap().remove(0);
+            assert_eq!(object["Flow ID"], format!("flow {id}"));
+            assert_eq!(object["Src Port"], id);
+            assert_eq!(object["class"], own.class);
+            assert_eq!(object["label"], model.contract().classes[own.class].as_str());
+            assert_eq!(object["alert"], own.alert);
+        }
+    }
+
+    #[test]
+    fn csv_output_has_a_header_and_quotes_what_needs_it() {
+        let text = header() + &line(1, "0").replace("flow 1", "\"flow, 1\"");
+        let (_, output, _) = score(&text, Format::Csv);
+        let mut lines = output.lines();
+        assert_eq!(lines.next(), Some("Flow ID,Src Port,label,class,probability,alert"));
+        assert!(lines.next().unwrap().starts_with("\"flow, 1\",1,"), "{output}");
+        assert_eq!(lines.next(), None);
+    }
+
+    #[test]
+    fn bad_rows_are_counted_and_only_the_first_are_named() {
+        let bad: String = (0..50).map(|id| line(id, "x")).collect();
+        let (tally, output, report) = score(&(header() + &line(0, "1") + &bad + &line(1, "1")), Format::Jsonl);
+        assert_eq!((tally.scored, tally.bad), (2, 50));
+        assert_eq!(output.lines().count(), 2);
+        assert_eq!(report.lines().count(), 21);
+        assert!(report.starts_with("line 3: column `"), "{report}");
+        assert!(report.ends_with("30 more rows are not readable\n"), "{report}");
+    }
+
+    #[test]
+    fn input_that_is_no_csv_of_features_ends_with_bad_input() {
+        let folder = tempfile::tempdir().unwrap();
+        let [input, output] = ["in.csv", "out.jsonl"].map(|name| folder.path().join(name));
+        let args = |input: &Path| ScoreArgs {
+            input: input.to_owned(),
+            output: output.clone(),
+            model: Source::Embedded,
+            format: Format::Jsonl,
+        };
+        assert_eq!(run(&args(&input)).unwrap(), Exit::BadInput);
+        std::fs::write(&input, "a,b\n1,2\n").unwrap();
+        assert_eq!(run(&args(&input)).unwrap(), Exit::BadInput);
+        assert!(!output.exists());
+        std::fs::write(&input, header() + &line(1, "x") + &line(2, "2")).unwrap();
+        assert_eq!(run(&args(&input)).unwrap(), Exit::BadInput);
+        assert_eq!(std::fs::read_to_string(&output).unwrap().lines().count(), 1);
+        std::fs::write(&input, header() + &line(2, "2")).unwrap();
+        assert_eq!(run(&args(&input)).unwrap(), Exit::Done);
+    }
+}
