@@ -193,7 +193,7 @@ pub(crate) fn health(state: &AppState) -> Response<Full<Bytes>> {
         }
     };
     let mut queues = BTreeMap::from([
-        ("connections", connections(state)),
+        ("connections", state.connections.health()),
         ("predict_quick", state.quick.health()),
         ("predict_bulk", state.bulk.health()),
     ]);
@@ -235,11 +235,4 @@ pub(crate) fn ready(state: &AppState) -> Response<Full<Bytes>> {
     } else {
         json_response(StatusCode::SERVICE_UNAVAILABLE, &json!({ "detail": missing.join("; ") }))
     }
-}
-
-/// Waiting ones are the kernel's and not seen here, so none is ever refused.
-fn connections(state: &AppState) -> QueueHealth {
-    let capacity = state.limits.connections;
-    let length = capacity.saturating_sub(state.connections.available_permits());
-    QueueHealth { length: length as u64, capacity: capacity as u64, refused: 0 }
 }

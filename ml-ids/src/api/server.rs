@@ -15,7 +15,7 @@ use tokio::{
 use super::{
     limits::{HEADER_BYTES, HEADER_COUNT, LINGER},
     routes,
-    state::AppState,
+    state::{AppState, Open},
     timed::TimedWrites,
 };
 
@@ -36,9 +36,8 @@ pub async fn serve(listener: TcpListener, state: Arc<AppState>, shutdown: watch:
         // Finished tasks are forgotten before the next one begins, so that the set is as small as the limit.
         while tasks.try_join_next().is_some() {}
         let accepted = async {
-            // Never closed, so this waits for a place and nothing else.
-            let place = state.connections.clone().acquire_owned().await.map_err(io::Error::other)?;
-            listener.accept().await.map(|(stream, _)| (stream, place))
+            let place = state.connections.place().await.ok_or_else(|| io::Error::other("no places left"))?;
+            listener.accept().await.map(|(stream, _)| (stream, Open::new(&state, place)))
         };
         let accepted = tokio::select! {
             biased;
@@ -46,11 +45,11 @@ pub async fn serve(listener: TcpListener, state: Arc<AppState>, shutdown: watch:
             accepted = accepted => accepted,
         };
         match accepted {
-            Ok((stream, place)) => {
+            Ok((stream, open)) => {
                 let (state, shutdown) = (state.clone(), shutdown.clone());
                 tasks.spawn(async move {
                     connection(stream, state, shutdown).await;
-                    drop(place);
+                    drop(open);
                 });
             }
             Err(error) => {

@@ -4,12 +4,12 @@ use std::{
     fmt,
     sync::{
         Arc, PoisonError, RwLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Instant,
 };
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use super::{
     body::BodyBudget,
@@ -28,7 +28,7 @@ pub struct AppState {
     pub(crate) budget: BodyBudget,
     pub(crate) quick: Lane,
     pub(crate) bulk: Lane,
-    pub(crate) connections: Arc<Semaphore>,
+    pub(crate) connections: Connections,
     model: RwLock<Slot>,
     capture_asked: bool,
     sensor: RwLock<Option<Arc<dyn SensorHealth>>>,
@@ -53,7 +53,7 @@ impl AppState {
             budget: BodyBudget::new(limits.body_bytes_total),
             quick: Lane::new(limits.quick_in_flight, limits.quick_workers),
             bulk: Lane::new(limits.bulk_in_flight, BULK_WORKERS),
-            connections: Arc::new(Semaphore::new(limits.connections)),
+            connections: Connections::new(limits.connections),
             limits,
             model: RwLock::new(Slot::Loading),
             capture_asked,
@@ -111,6 +111,53 @@ impl fmt::Debug for AppState {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { limits, capture_asked, .. } = self;
         formatter.debug_struct("AppState").field("limits", limits).field("capture_asked", capture_asked).finish()
+    }
+}
+
+/// Places for connections, and how many of them are taken by a client. The listener holds one while it waits for the
+/// next client, which is why the free places alone do not tell.
+#[derive(Debug)]
+pub(crate) struct Connections {
+    places: Semaphore,
+    open: AtomicUsize,
+    capacity: usize,
+}
+
+/// One open connection, until dropped.
+#[derive(Debug)]
+pub(crate) struct Open(Arc<AppState>);
+
+impl Connections {
+    fn new(capacity: usize) -> Self {
+        Self { places: Semaphore::new(capacity), open: AtomicUsize::new(0), capacity }
+    }
+
+    /// Waits for a place; `None` never comes, as nobody closes the semaphore.
+    pub(crate) async fn place(&self) -> Option<SemaphorePermit<'_>> {
+        self.places.acquire().await.ok()
+    }
+
+    /// Waiting clients are the kernel's and not seen here, so none is ever refused.
+    pub(crate) fn health(&self) -> QueueHealth {
+        let length = self.open.load(Ordering::Relaxed) as u64;
+        QueueHealth { length, capacity: self.capacity as u64, refused: 0 }
+    }
+}
+
+impl Open {
+    /// A client has come: its place is taken until this is dropped.
+    pub(crate) fn new(state: &Arc<AppState>, place: SemaphorePermit<'_>) -> Self {
+        place.forget();
+        state.connections.open.fetch_add(1, Ordering::Relaxed);
+        Self(state.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let Connections { places, open, .. } = &self.0.connections;
+        open.fetch_sub(1, Ordering::Relaxed);
+        places.add_permits(1);
     }
 }
 

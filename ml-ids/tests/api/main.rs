@@ -1,0 +1,8 @@
+//! The HTTP API over real sockets: every shape, every refusal, and clients that mean no good.
+
+mod clients;
+mod errors;
+mod health;
+mod hostile;
+mod shapes;
+mod support;
