@@ -154,11 +154,18 @@ pub(super) struct CsvRows<R> {
 impl<R: Read> CsvRows<R> {
     /// Reads the header. `unused` are the features that the model does not look at.
     pub(crate) fn new(input: R, unused: &[usize]) -> Result<Self, HeaderError> {
-        let input = Bounded { input, left: MAX_RECORD_BYTES };
+        let input = Bounded { input, left: MAX_RECORD_BYTES, ended: false };
         let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(input);
         let header = reader.byte_headers().map_err(|error| HeaderError::Unreadable(error.to_string()))?.clone();
         let layout = Layout::of(&header, unused)?;
         Ok(Self { reader, header, layout, record: ByteRecord::new(), ended: false })
+    }
+
+    /// The line where the current record starts. The position that csv gives it lies before the blank lines that it
+    /// skipped, so this counts back from the end; [`Bounded`] sees to it that every record ends with a line feed.
+    fn line(&self) -> u64 {
+        let inside = self.record.as_slice().iter().filter(|&&byte| byte == b'\n').count() as u64;
+        self.reader.position().line().saturating_sub(1 + inside)
     }
 
     fn row(&self) -> Result<Row, String> {
@@ -200,7 +207,7 @@ impl<R: Read> Iterator for CsvRows<R> {
         self.reader.get_mut().left = MAX_RECORD_BYTES;
         match self.reader.read_byte_record(&mut self.record) {
             Ok(true) => {
-                let line = self.record.position().map_or(0, csv::Position::line);
+                let line = self.line();
                 Some(self.row().map_err(|reason| RowError::Bad { line, reason }))
             }
             Ok(false) => None,
@@ -218,22 +225,43 @@ impl<R: Read> RowSource for CsvRows<R> {
     }
 }
 
-/// Fails when more is read for one record than a record may have.
+/// Fails when more is read for one record than a record may have, and ends every line with a mere line feed, the last
+/// one too.
 struct Bounded<R> {
     input: R,
     /// Bytes that may still be read for the current record.
     left: usize,
+    /// Whether the line feed behind the end has been given.
+    ended: bool,
 }
 
 impl<R: Read> Read for Bounded<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.left == 0 {
-            return Err(io::Error::other(format!("a record is longer than {MAX_RECORD_BYTES} bytes")));
+        loop {
+            if self.ended || buffer.is_empty() {
+                return Ok(0);
+            }
+            if self.left == 0 {
+                return Err(io::Error::other(format!("a record is longer than {MAX_RECORD_BYTES} bytes")));
+            }
+            let limit = buffer.len().min(self.left);
+            let read = self.input.read(&mut buffer[..limit])?;
+            self.left -= read;
+            if read == 0 {
+                self.ended = true;
+                buffer[0] = b'\n';
+                return Ok(1);
+            }
+            let mut kept = 0;
+            for at in 0..read {
+                buffer[kept] = buffer[at];
+                kept += usize::from(buffer[at] != b'\r');
+            }
+            // Nothing but carriage returns is not the end.
+            if kept > 0 {
+                return Ok(kept);
+            }
         }
-        let count = buffer.len().min(self.left);
-        let count = self.input.read(&mut buffer[..count])?;
-        self.left -= count;
-        Ok(count)
     }
 }
 
@@ -311,6 +339,21 @@ mod tests {
                 "ok",
             ]
         );
+    }
+
+    #[test]
+    fn lines_are_counted_right_whatever_ends_them() {
+        let (header, row) = (expected_names().join(","), numbered(78).join(","));
+        let quoted = row.replacen("0,", "\"\n0\n\",", 1);
+        for end in ["\n", "\r\n"] {
+            // Lines 1, 2, 3 blank, 4, 5 to 7 quoted, 8, and 9 without an end.
+            let lines = [&header, &row, "", "bad", &quoted, "bad", "bad"];
+            let text = lines.join(end);
+            let read = CsvRows::new(text.as_bytes(), &[]).unwrap();
+            let bad: Vec<_> = read.filter_map(Result::err).map(|error| error.to_string()).collect();
+            let expected = [4, 8, 9].map(|line| format!("line {line}: 1 fields where the header has 78"));
+            assert_eq!(bad, expected, "lines end with {end:?}");
+        }
     }
 
     #[test]

@@ -96,7 +96,8 @@ impl Forest {
     /// Sums the votes for each row of `input` (rows of 78) into `probabilities` (rows of one value a class).
     ///
     /// A row takes the left path where `value <= threshold`, so NaN goes right as in ONNX. Sums are in float64 and
-    /// rounded once.
+    /// rounded once: equal shares of votes then stay equal and the first class wins, as in scikit-learn, where float32
+    /// sums let their order decide (onnxruntime's labels of such rows change with its number of threads).
     pub(super) fn evaluate(&self, input: &[f32], probabilities: &mut [f32]) {
         let mut rows = [[0.0; ROW]; LANES];
         let mut sums = vec![0.0; LANES * self.classes];
