@@ -133,6 +133,11 @@ impl FrameReader for Guard<'_> {
         assert!(self.reads.get() <= 32, "the parser reads more headers than it may follow");
         self.reader.halfwords(offset)
     }
+
+    fn forget(&self, offset: u32) -> u32 {
+        assert!(offset <= u32::from(u16::MAX), "the offset {offset} is wider than the kernel's reader can pass on");
+        offset
+    }
 }
 
 /// What must hold of any packet that the parser lets through.
