@@ -34,7 +34,7 @@ pub(crate) fn run() -> anyhow::Result<Vec<Figure>> {
             figures.push(Figure::new(NAME, "CPU time over tcpdump's", ratio, "times"));
         }
         None => {
-            eprintln!("tcpdump is not installed, so nothing to compare with: `cargo xtask setup --tests` brings it")
+            eprintln!("tcpdump is not installed, so nothing to compare with: `cargo xtask setup --tests` brings it");
         }
     }
     Ok(figures)
