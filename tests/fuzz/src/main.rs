@@ -78,6 +78,9 @@ fn main() -> anyhow::Result<ExitCode> {
     let reasons: Vec<String> =
         Skip::ALL.iter().zip(skipped).map(|(skip, count)| format!("{} {count}", skip.name())).collect();
     println!("packets skipped: {}", reasons.join(", "));
+    if failure.is_none() && arguments.episode.is_none() && frames < arguments.executions {
+        println!("SHORT: {frames} of {} executions: the time limit came first", arguments.executions);
+    }
     let Some(failure) = failure else { return Ok(ExitCode::SUCCESS) };
     let file = write_down(&arguments, &failure)?;
     eprintln!("episode {} failed: {}", failure.episode, failure.message);

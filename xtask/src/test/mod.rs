@@ -133,7 +133,7 @@ fn report(done: &[Done]) -> ExitCode {
         total.add(tally);
     }
     if !total.reasons.is_empty() {
-        println!("\nskipped:");
+        println!("\nskipped or cut short:");
         for reason in &total.reasons {
             println!("  {reason}");
         }

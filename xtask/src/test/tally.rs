@@ -7,7 +7,7 @@ use super::Outcome;
 /// How a step's tests are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Counts {
-    /// The step is one check.
+    /// The step is one check. A `SHORT: ` line of its says that it did less than it was asked to.
     Itself,
     /// The result lines of libtest, run with `--show-output`.
     Libtest,
@@ -21,7 +21,7 @@ pub(crate) struct Tally {
     pub(crate) passed: u64,
     pub(crate) failed: u64,
     pub(crate) skipped: u64,
-    /// Why tests were skipped.
+    /// Why tests were skipped, and what was cut short.
     pub(crate) reasons: Vec<String>,
 }
 
@@ -32,7 +32,11 @@ impl Tally {
             return Self { skipped: 1, reasons: vec![reason.clone()], ..Self::default() };
         }
         let mut tally = match counts {
-            Counts::Itself => Self { passed: u64::from(*outcome == Outcome::Passed), ..Self::default() },
+            Counts::Itself => Self {
+                passed: u64::from(*outcome == Outcome::Passed),
+                reasons: log.lines().filter_map(|line| line.strip_prefix("SHORT: ")).map(str::to_owned).collect(),
+                ..Self::default()
+            },
             Counts::Libtest => Self::libtest(log),
             Counts::Pytest => Self::pytest(log),
         };
@@ -150,6 +154,13 @@ mod tests {
         assert_eq!(tally.reasons, ["tests/test_a.py:3: no data"]);
         let quiet = Tally::of(Counts::Pytest, &Outcome::Passed, "....\n4 passed in 0.50s\n");
         assert_eq!((quiet.passed, quiet.failed, quiet.skipped), (4, 0, 0));
+    }
+
+    #[test]
+    fn a_check_that_was_cut_short_passes_and_says_so() {
+        let tally = Tally::of(Counts::Itself, &Outcome::Passed, "SHORT: 7 of 10 executions\n");
+        assert_eq!((tally.passed, tally.skipped), (1, 0));
+        assert_eq!(tally.reasons, ["7 of 10 executions"]);
     }
 
     #[test]
