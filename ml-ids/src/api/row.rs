@@ -163,7 +163,9 @@ impl Row {
     /// Fills in what was not sent, converts units, and says what was done.
     pub(crate) fn finish(mut self, number: usize, strict: bool, unit: TimeUnit) -> Result<Ready, Fault> {
         if self.given.is_empty() {
-            let problem = "no known feature; see GET /features for the names".to_owned();
+            let problem =
+                "no known feature; names are those of CICFlowMeter, such as 'Flow Duration' or 'flow_duration'"
+                    .to_owned();
             return Err(Fault { row: number, field: None, problem });
         }
         self.repeat_header_length();
