@@ -207,7 +207,7 @@ impl FlowState {
         self.first_padded = packet.padded_payload;
         self.first_window = packet.window;
         self.first_flags = packet.flags.0;
-        self.count_flags(packet.flags);
+        self.count_flags(packet.flags, packet.copies);
         let direction = if is_forward { &mut self.forward } else { &mut self.backward };
         direction.first_packet(packet, 0);
         direction.header_min = u32::from(packet.header);
@@ -215,7 +215,7 @@ impl FlowState {
         if matches!(profile, Profile::Fixed) {
             direction.fin = u32::from(packet.flags.any(TcpFlags::FIN));
         }
-        direction.bulk(0, packet.payload);
+        direction.bulk(0, packet.payload, packet.copies);
         if !is_forward {
             self.backward_window_first = packet.window;
             self.backward_window_last = packet.window;
@@ -231,8 +231,8 @@ impl FlowState {
             self.activity(now, gap);
         }
         let is_forward = packet.key.one_host() || packet.from_b == (self.source_is_b != 0);
-        self.count_flags(packet.flags);
-        self.gap(gap);
+        self.count_flags(packet.flags, packet.copies);
+        self.gap(gap, packet.copies);
         if !is_forward {
             self.backward_window_last = packet.window;
             if self.backward_window_first == 0 {
@@ -244,7 +244,7 @@ impl FlowState {
         if other_bulk_last > direction.bulk_start {
             direction.bulk_start = Direction::UNSET;
         }
-        direction.bulk(now, packet.payload);
+        direction.bulk(now, packet.payload, packet.copies);
         if direction.packets == 0 {
             direction.first_packet(packet, now);
         } else {
@@ -266,28 +266,23 @@ impl FlowState {
     }
 
     #[inline(always)]
-    fn count_flags(&mut self, flags: TcpFlags) {
+    fn count_flags(&mut self, flags: TcpFlags, copies: u32) {
         let [fin, syn, rst, psh, ack, urg, ece, cwr] = &mut self.flag_counts;
-        let bits = u32::from(flags.0);
-        *fin = fin.wrapping_add(bits & 1);
-        *syn = syn.wrapping_add((bits >> 1) & 1);
-        *rst = rst.wrapping_add((bits >> 2) & 1);
-        *psh = psh.wrapping_add((bits >> 3) & 1);
-        *ack = ack.wrapping_add((bits >> 4) & 1);
-        *urg = urg.wrapping_add((bits >> 5) & 1);
-        *ece = ece.wrapping_add((bits >> 6) & 1);
-        *cwr = cwr.wrapping_add((bits >> 7) & 1);
+        let (low, high) = (flag_lanes(flags.0, copies), flag_lanes(flags.0 >> 4, copies));
+        *fin = fin.wrapping_add(lane(low, 0));
+        *syn = syn.wrapping_add(lane(low, 1));
+        *rst = rst.wrapping_add(lane(low, 2));
+        *psh = psh.wrapping_add(lane(low, 3));
+        *ack = ack.wrapping_add(lane(high, 0));
+        *urg = urg.wrapping_add(lane(high, 1));
+        *ece = ece.wrapping_add(lane(high, 2));
+        *cwr = cwr.wrapping_add(lane(high, 3));
     }
 
     #[inline(always)]
-    fn gap(&mut self, gap: i32) {
+    fn gap(&mut self, gap: i32, copies: u32) {
         let first = self.packets() == 1;
-        if first || gap < self.gap_min {
-            self.gap_min = gap;
-        }
-        if first || gap > self.gap_max {
-            self.gap_max = gap;
-        }
+        extend(&mut self.gap_min, &mut self.gap_max, gap, first, copies);
         self.gap_square_sum = self.gap_square_sum.wrapping_add(square(gap));
         self.long_gaps = self.long_gaps.wrapping_add(u32::from(gap > SUBFLOW_GAP_US));
         self.disordered = self.disordered.wrapping_add(u32::from(gap < 0));
@@ -338,13 +333,7 @@ impl Direction {
     #[inline(always)]
     fn next_packet(&mut self, packet: &Packet, now: i32) {
         let gap = now.wrapping_sub(self.last);
-        let first = self.packets == 1;
-        if first || gap < self.gap_min {
-            self.gap_min = gap;
-        }
-        if first || gap > self.gap_max {
-            self.gap_max = gap;
-        }
+        extend(&mut self.gap_min, &mut self.gap_max, gap, self.packets == 1, packet.copies);
         self.gap_square_sum = self.gap_square_sum.wrapping_add(square(gap));
         self.last = now;
         self.length_min = lesser(self.length_min, packet.payload);
@@ -359,45 +348,51 @@ impl Direction {
     fn count(&mut self, packet: &Packet) {
         let length = u64::from(packet.payload);
         let padded = u64::from(packet.padded_payload);
-        let bits = u32::from(packet.flags.0);
-        self.packets = self.packets.wrapping_add(1);
-        self.length_sum = self.length_sum.wrapping_add(length);
-        self.length_square_sum = self.length_square_sum.wrapping_add(length.wrapping_mul(length));
-        self.padded_sum = self.padded_sum.wrapping_add(padded);
-        self.padded_square_sum = self.padded_square_sum.wrapping_add(padded.wrapping_mul(padded));
-        self.header_sum = self.header_sum.wrapping_add(u64::from(packet.header));
-        self.psh = self.psh.wrapping_add((bits >> 3) & 1);
-        self.urg = self.urg.wrapping_add((bits >> 5) & 1);
-        self.data_packets = self.data_packets.wrapping_add(u32::from(length != 0));
-        self.padded_data_packets = self.padded_data_packets.wrapping_add(u32::from(padded != 0));
+        let copies = packet.copies;
+        let times = u64::from(copies);
+        let all_length = length.wrapping_mul(times);
+        let all_padded = padded.wrapping_mul(times);
+        self.packets = self.packets.wrapping_add(copies);
+        self.length_sum = self.length_sum.wrapping_add(all_length);
+        self.length_square_sum = self.length_square_sum.wrapping_add(length.wrapping_mul(all_length));
+        self.padded_sum = self.padded_sum.wrapping_add(all_padded);
+        self.padded_square_sum = self.padded_square_sum.wrapping_add(padded.wrapping_mul(all_padded));
+        self.header_sum = self.header_sum.wrapping_add(u64::from(packet.header).wrapping_mul(times));
+        self.psh = self.psh.wrapping_add(lane(flag_lanes(packet.flags.0, copies), 3));
+        self.urg = self.urg.wrapping_add(lane(flag_lanes(packet.flags.0 >> 4, copies), 1));
+        self.data_packets = self.data_packets.wrapping_add(if length != 0 { copies } else { 0 });
+        self.padded_data_packets = self.padded_data_packets.wrapping_add(if padded != 0 { copies } else { 0 });
     }
 
-    /// Feeds the bulk machine of section 6, after the caller has broken a run that the other side interrupted.
+    /// Feeds the bulk machine of section 6, after the caller has broken a run that the other side interrupted. Copies
+    /// follow one another without a gap, so they lengthen a run at once.
     #[inline(always)]
-    fn bulk(&mut self, now: i32, payload: u32) {
+    fn bulk(&mut self, now: i32, payload: u32, copies: u32) {
         if payload == 0 {
             return;
         }
         if self.bulk_start == Self::UNSET || now.wrapping_sub(self.bulk_last) > BULK_GAP_US {
             self.bulk_start = now;
-            self.bulk_run_packets = 1;
-            self.bulk_run_bytes = payload;
-        } else {
-            self.bulk_run_packets = self.bulk_run_packets.wrapping_add(1);
-            if self.bulk_run_packets < BULK_PACKETS {
-                self.bulk_run_bytes = self.bulk_run_bytes.wrapping_add(payload);
-            } else if self.bulk_run_packets == BULK_PACKETS {
-                let run = u64::from(self.bulk_run_bytes).wrapping_add(u64::from(payload));
-                self.bulks = self.bulks.wrapping_add(1);
-                self.bulk_packets = self.bulk_packets.wrapping_add(BULK_PACKETS);
-                self.bulk_bytes = self.bulk_bytes.wrapping_add(run);
-                self.bulk_duration = self.bulk_duration.wrapping_add(i64::from(now.wrapping_sub(self.bulk_start)));
-            } else {
-                self.bulk_packets = self.bulk_packets.wrapping_add(1);
-                self.bulk_bytes = self.bulk_bytes.wrapping_add(u64::from(payload));
-                self.bulk_duration = self.bulk_duration.wrapping_add(i64::from(now.wrapping_sub(self.bulk_last)));
-            }
+            self.bulk_run_packets = 0;
+            self.bulk_run_bytes = 0;
         }
+        let before = self.bulk_run_packets;
+        let after = before.wrapping_add(copies);
+        let bytes = u64::from(payload).wrapping_mul(u64::from(copies));
+        if after < BULK_PACKETS {
+            self.bulk_run_bytes = self.bulk_run_bytes.wrapping_add(bytes as u32);
+        } else if before < BULK_PACKETS {
+            self.bulks = self.bulks.wrapping_add(1);
+            self.bulk_packets = self.bulk_packets.wrapping_add(after);
+            self.bulk_bytes = self.bulk_bytes.wrapping_add(u64::from(self.bulk_run_bytes)).wrapping_add(bytes);
+            self.bulk_run_bytes = 0;
+            self.bulk_duration = self.bulk_duration.wrapping_add(i64::from(now.wrapping_sub(self.bulk_start)));
+        } else {
+            self.bulk_packets = self.bulk_packets.wrapping_add(copies);
+            self.bulk_bytes = self.bulk_bytes.wrapping_add(bytes);
+            self.bulk_duration = self.bulk_duration.wrapping_add(i64::from(now.wrapping_sub(self.bulk_last)));
+        }
+        self.bulk_run_packets = after;
         self.bulk_last = now;
     }
 }
@@ -414,6 +409,39 @@ impl Spans {
         self.count = self.count.wrapping_add(1);
         self.sum = self.sum.wrapping_add(u64::from(span));
         self.square_sum = self.square_sum.wrapping_add(u64::from(span).wrapping_mul(u64::from(span)));
+    }
+}
+
+/// The four low flag bits, each times `copies`, in four 16-bit lanes. Bit by bit the compiler makes masks of them, and
+/// the verifier follows both values of each: 256 paths through everything that comes after.
+#[inline(always)]
+fn flag_lanes(flags: u8, copies: u32) -> u64 {
+    const SPREAD: u64 = 1 | 1 << 15 | 1 << 30 | 1 << 45;
+    const LOWEST: u64 = 1 | 1 << 16 | 1 << 32 | 1 << 48;
+    (u64::from(flags & 0xf).wrapping_mul(SPREAD) & LOWEST).wrapping_mul(u64::from(copies))
+}
+
+#[inline(always)]
+const fn lane(lanes: u64, index: u32) -> u32 {
+    (lanes >> (16 * index)) as u32 & 0xffff
+}
+
+/// Takes a gap into its least and largest, and the zero gaps between copies.
+#[inline(always)]
+fn extend(least: &mut i32, largest: &mut i32, gap: i32, first: bool, copies: u32) {
+    if first || gap < *least {
+        *least = gap;
+    }
+    if first || gap > *largest {
+        *largest = gap;
+    }
+    if copies > 1 {
+        if *least > 0 {
+            *least = 0;
+        }
+        if *largest < 0 {
+            *largest = 0;
+        }
     }
 }
 

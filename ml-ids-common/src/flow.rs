@@ -95,7 +95,7 @@ pub struct Direction {
     pub bulk_last: i32,
     /// Packets of the bulk in progress.
     pub bulk_run_packets: u32,
-    /// Bytes of the bulk in progress, counted up to its fourth packet.
+    /// Bytes of a run that is no bulk yet.
     pub bulk_run_bytes: u32,
     /// Finished bulks (four packets or more).
     pub bulks: u32,

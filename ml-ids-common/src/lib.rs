@@ -18,6 +18,7 @@ mod packet;
 mod parse;
 mod profile;
 mod record;
+mod segments;
 
 pub use counters::{Counters, FlowCounters, Hook, HookCounters};
 pub use engine::{Plan, SweepAction};
@@ -28,6 +29,7 @@ pub use packet::{Packet, Skip, TcpFlags};
 pub use parse::{MAX_EXTENSION_HEADERS, MAX_HEADER_OFFSET, MAX_VLAN_TAGS, parse_ethernet, parse_network};
 pub use profile::{ACTIVITY_LIMIT_US, BULK_GAP_US, FLOW_LIMIT_US, LINGER_US, Profile, SUBFLOW_GAP_US};
 pub use record::{EndReason, FlowRecord};
+pub use segments::{MAX_PIECES, Segments};
 
 #[cfg(feature = "user")]
 mod user {

@@ -57,6 +57,8 @@ pub struct Packet {
     pub payload: u32,
     /// Layer 4 payload bytes up to the end of the frame: `payload` plus Ethernet padding.
     pub padded_payload: u32,
+    /// How many packets like this one, at least 1, pass at one and the same time: the middle of a super-packet.
+    pub copies: u32,
 }
 
 /// Why a frame did not become a counted packet of a flow. The discriminant is the counter's index.

@@ -182,6 +182,8 @@ fn transport<R: FrameReader>(reader: &R, network: &Network, profile: Profile) ->
         }
         _ => (0, 0, 0, 0, 0),
     };
+    // From here on the verifier need not tell TCP, UDP and the rest apart.
+    let [header, protocol] = (reader.forget(u32::from(u16::from_ne_bytes([header, protocol]))) as u16).to_ne_bytes();
     let data = l4 + u32::from(header);
     let (payload, padded_payload) =
         if protocol == OTHER { (0, 0) } else { (end.saturating_sub(data), frame_len.saturating_sub(data)) };
@@ -193,7 +195,7 @@ fn transport<R: FrameReader>(reader: &R, network: &Network, profile: Profile) ->
         // The 2017 tool keeps one flow per direction when both ends have one address.
         matches!(profile, Profile::Cic2017),
     );
-    Ok(Packet { key, from_b, header, flags: TcpFlags(flags), window, payload, padded_payload })
+    Ok(Packet { key, from_b, header, flags: TcpFlags(flags), window, payload, padded_payload, copies: 1 })
 }
 
 /// Two half words in memory order as one word in memory order.

@@ -13,29 +13,50 @@ mod sweep;
 mod table;
 mod tunables;
 
+use core::hint::black_box;
+
 use aya_ebpf::{
     bindings::{TC_ACT_UNSPEC, xdp_action::XDP_PASS},
     macros::{classifier, xdp},
     programs::{TcContext, XdpContext},
 };
-use ml_ids_common::{Hook, Packet, Skip, parse_ethernet};
+use ml_ids_common::{FlowCounters, HookCounters, MAX_PIECES, Packet, Segments, Skip, parse_ethernet};
 
 /// Received packets. Sees the frame as the driver delivered it, Ethernet padding included.
 #[xdp(frags)]
 fn ingress(ctx: XdpContext) -> u32 {
+    let Some(counters) = maps::counters() else { return XDP_PASS };
     let reader = frame::PacketReader::xdp(&ctx);
     let length = frame::xdp_length(&ctx);
-    account(Hook::Ingress, parse_ethernet(&reader, length, tunables::profile()), length, frame::xdp_interface(&ctx));
+    let outcome = match parse_ethernet(&reader, length, tunables::profile()) {
+        Ok(packet) => count(&packet, frame::xdp_interface(&ctx), &mut counters.flows),
+        Err(skip) => Err(skip),
+    };
+    book(&mut counters.ingress, 1, length, outcome);
     XDP_PASS
 }
 
-/// Sent packets. Sees the socket buffer before segmentation, so one call can stand for several frames on the wire.
+/// Sent packets. Sees the socket buffer before segmentation; a super-packet is counted as the segments on the wire.
 #[classifier]
 fn egress(ctx: TcContext) -> i32 {
+    let Some(counters) = maps::counters() else { return TC_ACT_UNSPEC };
     let length = ctx.len();
     frame::make_headers_linear(&ctx, length);
     let reader = frame::PacketReader::tc(&ctx);
-    account(Hook::Egress, parse_ethernet(&reader, length, tunables::profile()), length, frame::tc_interface(&ctx));
+    match parse_ethernet(&reader, length, tunables::profile()) {
+        Ok(packet) => {
+            let headers = length.saturating_sub(packet.payload);
+            let mut segments = Segments::new(packet, frame::segment_size(&ctx));
+            for _ in 0..MAX_PIECES {
+                // Opaque, so that the loop stays one and its body is there once: three would not fit on the stack.
+                let Some(piece) = black_box(&mut segments).next() else { break };
+                let outcome = count(&piece, frame::tc_interface(&ctx), &mut counters.flows);
+                let frame_length = if segments.count() == 1 { length } else { headers.wrapping_add(piece.payload) };
+                book(&mut counters.egress, piece.copies, frame_length, outcome);
+            }
+        }
+        Err(skip) => book(&mut counters.egress, 1, length, Err(skip)),
+    }
     TC_ACT_UNSPEC
 }
 
@@ -45,29 +66,25 @@ fn sweep(_ctx: XdpContext) -> u32 {
     sweep::run()
 }
 
-/// Counts the frame in the books, and into its flow if it belongs to one.
+/// Counts a packet, or a run of like ones, into its flow.
 #[inline(always)]
-fn account(hook: Hook, parsed: Result<Packet, Skip>, length: u32, interface: u32) {
-    let Some(counters) = maps::counters() else { return };
-    let outcome = match parsed {
-        Ok(packet) => {
-            // A replayed capture has no interface, here as offline.
-            let interface = if tunables::test_clock() { 0 } else { interface };
-            table::count(&packet, clock::now_us(), interface, &mut counters.flows)
-        }
-        Err(skip) => Err(skip),
-    };
-    let books = match hook {
-        Hook::Ingress => &mut counters.ingress,
-        Hook::Egress => &mut counters.egress,
-    };
-    books.seen = books.seen.wrapping_add(1);
-    books.seen_bytes = books.seen_bytes.wrapping_add(u64::from(length));
+fn count(packet: &Packet, interface: u32, counters: &mut FlowCounters) -> Result<(), Skip> {
+    // A replayed capture has no interface, here as offline.
+    let interface = if tunables::test_clock() { 0 } else { interface };
+    table::count(packet, clock::now_us(), interface, counters)
+}
+
+/// Enters frames of one length in a hook's books.
+#[inline(always)]
+fn book(books: &mut HookCounters, frames: u32, length: u32, outcome: Result<(), Skip>) {
+    let frames = u64::from(frames);
+    books.seen = books.seen.wrapping_add(frames);
+    books.seen_bytes = books.seen_bytes.wrapping_add(u64::from(length).wrapping_mul(frames));
     match outcome {
-        Ok(()) => books.in_flow = books.in_flow.wrapping_add(1),
+        Ok(()) => books.in_flow = books.in_flow.wrapping_add(frames),
         Err(skip) => {
             if let Some(count) = books.skipped.get_mut(skip as usize) {
-                *count = count.wrapping_add(1);
+                *count = count.wrapping_add(frames);
             }
         }
     }

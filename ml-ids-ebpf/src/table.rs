@@ -4,6 +4,8 @@
 //! that meet the same new flow cannot both open it. Entries are deleted by the sweep alone, which marks them dead
 //! under the lock first; whoever then still holds a pointer sees the mark, or somebody else's key, and looks again.
 
+use core::hint::black_box;
+
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
     helpers::generated::{bpf_spin_lock, bpf_spin_unlock},
@@ -31,11 +33,14 @@ pub(crate) fn count(packet: &Packet, now_us: u64, interface: u32, counters: &mut
                 Err(_) => return Err(Skip::TableFull),
             }
         };
-        let update = Update { flow, packet, now_us, interface };
+        // What the engine derives from the packet would otherwise be computed ahead of the loop, and kept on a stack that
+        // is too small for it.
+        let update = Update { flow, packet: black_box(packet), now_us, interface };
         match update.quick(counters) {
             Quick::Done => return Ok(()),
             Quick::Late => return Err(Skip::AfterEnd),
             Quick::Emits => {
+                let update = Update { packet: black_box(packet), ..update };
                 if update.emitting(counters) {
                     return Ok(());
                 }

@@ -80,8 +80,8 @@ impl Lab {
             "ip", "link", "add", "cli0", "netns", client, "type", "veth", "peer", "name", SERVER_IF, "netns", server,
         ])?;
         for (name, interface, last) in [(client, "cli0", 1), (server, SERVER_IF, 2)] {
-            // Merging received packets happens after XDP and before a capture, which would then hold other packets.
-            run(&["ip", "netns", "exec", name, "ethtool", "-K", interface, "gro", "off"])?;
+            // One packet a frame, as on a wire: otherwise a capture holds merged and not yet segmented ones.
+            run(&["ip", "netns", "exec", name, "ethtool", "-K", interface, "gro", "off", "gso", "off", "tso", "off"])?;
             run(&["ip", "-n", name, "addr", "add", &format!("10.77.0.{last}/24"), "dev", interface])?;
             run(&["ip", "-n", name, "addr", "add", &format!("fd77::{last}/64"), "dev", interface, "nodad"])?;
             run(&["ip", "-n", name, "link", "set", interface, "up"])?;

@@ -33,6 +33,12 @@ pub struct Figure {
     pub unit: &'static str,
 }
 
+impl Figure {
+    const fn new(figure: String, value: f64, unit: &'static str) -> Self {
+        Self { bench: "kernel", figure, value, unit }
+    }
+}
+
 /// Measures all programs at both hooks, in one run.
 ///
 /// # Errors
@@ -42,13 +48,16 @@ pub fn kernel(mut report: impl FnMut(Figure)) -> Result<(), SensorError> {
     for hook in Hook::ALL {
         let name = hook.name();
         let mut ours = KernelReplay::load(&Options::default(), false)?;
+        let (verified, instructions) = ours.program_size(hook)?;
+        report(Figure::new(format!("{name}: instructions followed by the verifier"), verified.into(), "instructions"));
+        report(Figure::new(format!("{name}: instructions of the program"), instructions.into(), "instructions"));
         let frame = syn_ack_frame(1);
         ours.run(hook, &frame, 1)?;
         let existing = least(|| ours.run(hook, &frame, REPEAT))?;
         let (empty, floor) = (baseline.named("empty", hook), baseline.named("floor", hook));
         let empty_ns = least(|| baseline.run(&empty, &frame, REPEAT))?;
         let floor_ns = least(|| baseline.run(&floor, &frame, REPEAT))?;
-        let mut figure = |figure: String, value: f64, unit| report(Figure { bench: "kernel", figure, value, unit });
+        let mut figure = |figure: String, value: f64, unit| report(Figure::new(figure, value, unit));
         figure(format!("{name}: empty program"), empty_ns, "ns/packet");
         figure(format!("{name}: floor program (parse, clock, lookup, two counters)"), floor_ns, "ns/packet");
         figure(format!("{name}: existing TCP flow"), existing, "ns/packet");

@@ -184,7 +184,8 @@ pub(super) fn denied<E: std::error::Error + 'static>(
     otherwise: impl Fn(E) -> SensorError,
 ) -> impl Fn(E) -> SensorError {
     move |error| match os_error(&error) {
-        Some(libc::EPERM | libc::EACCES) => SensorError::Permission { action },
+        // EACCES is what the verifier answers to a program that it rejects.
+        Some(libc::EPERM) => SensorError::Permission { action },
         _ => otherwise(error),
     }
 }

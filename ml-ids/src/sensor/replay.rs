@@ -63,6 +63,22 @@ impl KernelReplay {
         }
     }
 
+    /// What the verifier made of a hook's program: instructions that it followed, and instructions of the program. 0 on
+    /// kernels that do not tell.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    pub fn program_size(&mut self, hook: Hook) -> Result<(u32, u32), SensorError> {
+        const INSTRUCTION: u32 = 8;
+        let info = match hook {
+            Hook::Ingress => self.loaded.xdp("ingress")?.info(),
+            Hook::Egress => self.loaded.classifier()?.info(),
+        };
+        let info = info.map_err(|source| SensorError::Program { program: hook.name(), source: Box::new(source) })?;
+        let translated = info.size_translated().unwrap_or(0) / INSTRUCTION;
+        Ok((info.verified_instruction_count().unwrap_or(0), translated))
+    }
+
     /// Runs the sweep at `now_us`.
     ///
     /// # Errors

@@ -1,0 +1,139 @@
+//! What the wire carries of a super-packet: a socket buffer that the network card, or the stack just above it, cuts into
+//! segments after the egress hook has seen it.
+
+use crate::{Packet, TcpFlags};
+
+/// Most pieces that a super-packet is counted as.
+pub const MAX_PIECES: u32 = 2;
+
+/// A super-packet as at most [`MAX_PIECES`] runs of like segments: the full ones, and the last one, which carries FIN and
+/// PSH and is as long as what is left. All have one time. CWR, which is on the first segment alone (RFC 3168), is counted
+/// with the last: once, as it should be, and no feature tells where.
+#[derive(Clone, Copy, Debug)]
+pub struct Segments {
+    packet: Packet,
+    size: u32,
+    count: u32,
+    piece: u32,
+}
+
+impl Segments {
+    /// `size` is the payload of a full segment (`gso_size`), 0 for an ordinary packet.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(packet: Packet, size: u32) -> Self {
+        let count = if size == 0 || packet.payload <= size { 1 } else { packet.payload.div_ceil(size) };
+        // No super-packet has as many; the engine multiplies in 16 bits.
+        let count = if count > u16::MAX as u32 { u16::MAX as u32 } else { count };
+        Self { packet, size, count, piece: 0 }
+    }
+
+    /// Segments on the wire.
+    #[inline(always)]
+    #[must_use]
+    pub const fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// The next run of like segments.
+    #[inline(always)]
+    #[must_use]
+    #[expect(clippy::should_implement_trait, reason = "an Iterator's combinators are not inlined reliably in eBPF")]
+    pub const fn next(&mut self) -> Option<Packet> {
+        const ON_ONE: u8 = TcpFlags::FIN | TcpFlags::PSH | TcpFlags::CWR;
+        let Self { packet, size, count, piece } = *self;
+        self.piece = piece.wrapping_add(1);
+        if piece == 0 && count > 1 {
+            let flags = TcpFlags(packet.flags.0 & !ON_ONE);
+            return Some(Packet {
+                flags,
+                payload: size,
+                padded_payload: size,
+                copies: count.wrapping_sub(1),
+                ..packet
+            });
+        }
+        if piece == (count > 1) as u32 {
+            let before = size.wrapping_mul(count.wrapping_sub(1));
+            let payload = packet.payload.wrapping_sub(before);
+            let padded_payload = packet.padded_payload.wrapping_sub(before);
+            return Some(Packet { payload, padded_payload, ..packet });
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{FlowState, Plan, Profile, SliceReader, parse_ethernet};
+
+    fn super_packet(payload: u32, flags: u8) -> Packet {
+        let headers = [
+            2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0, // Ethernet
+            0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2, // IPv4
+            3, 0xe8, 0, 80, 0, 0, 0, 0, 0, 0, 0, 0, 0x50, flags, 0x72, 0x10, 0, 0, 0, 0, // TCP
+        ];
+        let packet = parse_ethernet(&SliceReader(&headers), 54, Profile::Fixed).unwrap();
+        Packet { payload, padded_payload: payload, ..packet }
+    }
+
+    /// The segments one by one, as the card would send them.
+    fn on_the_wire(packet: Packet, size: u32) -> impl Iterator<Item = Packet> {
+        let count = packet.payload.div_ceil(size);
+        (0..count).map(move |index| {
+            let mut flags = packet.flags.0;
+            if index + 1 < count {
+                flags &= !(TcpFlags::FIN | TcpFlags::PSH | TcpFlags::CWR);
+            }
+            let payload = size.min(packet.payload - index * size);
+            Packet { flags: TcpFlags(flags), payload, padded_payload: payload, ..packet }
+        })
+    }
+
+    fn count(state: &mut FlowState, packet: &Packet, now: u64, profile: Profile) {
+        let plan = state.plan(packet, now, profile);
+        assert!(!matches!(plan, Plan::Late));
+        state.apply(plan, packet, now, 0, profile);
+    }
+
+    #[test]
+    fn pieces_of_a_super_packet_count_as_its_segments_do_one_by_one() {
+        let flags = [TcpFlags::ACK, TcpFlags::ACK | TcpFlags::PSH, TcpFlags::CWR | TcpFlags::ACK | TcpFlags::PSH, 0x19];
+        for profile in [Profile::Fixed, Profile::Cns2022] {
+            for segments in 1..=9 {
+                for flags in flags {
+                    for rest in [1, 500, 1448] {
+                        let (mut pieces, mut one_by_one) = (FlowState::default(), FlowState::default());
+                        for burst in 0..4u32 {
+                            let mut packet = super_packet((segments - 1) * 1448 + rest, flags);
+                            packet.from_b = burst == 2;
+                            let now = 1_000_000 + u64::from(burst) * 700_000;
+                            let mut split = Segments::new(packet, 1448);
+                            assert_eq!(split.count(), segments);
+                            while let Some(piece) = split.next() {
+                                count(&mut pieces, &piece, now, profile);
+                            }
+                            for segment in on_the_wire(packet, 1448) {
+                                count(&mut one_by_one, &segment, now, profile);
+                            }
+                            assert_eq!(
+                                pieces, one_by_one,
+                                "{profile:?} {segments} segments, flags {flags:#x}, burst {burst}"
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_ordinary_packet_is_one_piece() {
+        let packet = super_packet(1448, TcpFlags::ACK);
+        for size in [0, 1448, 9000] {
+            let mut split = Segments::new(packet, size);
+            assert_eq!((split.count(), split.next(), split.next()), (1, Some(packet), None));
+        }
+    }
+}
