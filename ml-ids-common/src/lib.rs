@@ -10,6 +10,7 @@
 #![no_std]
 
 mod counters;
+mod direction;
 mod engine;
 mod flow;
 mod frame;

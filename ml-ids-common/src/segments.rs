@@ -38,7 +38,6 @@ impl Segments {
     /// The next run of like segments.
     #[inline(always)]
     #[must_use]
-    #[expect(clippy::should_implement_trait, reason = "an Iterator's combinators are not inlined reliably in eBPF")]
     pub const fn next(&mut self) -> Option<Packet> {
         const ON_ONE: u8 = TcpFlags::FIN | TcpFlags::PSH | TcpFlags::CWR;
         let Self { packet, size, count, piece } = *self;

@@ -23,17 +23,13 @@ impl FlowId {
     /// The five-tuple of a record.
     #[must_use]
     pub fn of(record: &FlowRecord) -> Self {
-        let state = record.state();
-        let key = &state.key;
-        let a = (key.addr_a.to_ip(key.version), key.port_a);
-        let b = (key.addr_b.to_ip(key.version), key.port_b);
-        let (source, destination) = if state.source_is_b == 0 { (a, b) } else { (b, a) };
+        let (source, destination) = (record.source(), record.destination());
         Self {
             source: source.0,
             destination: destination.0,
             source_port: source.1,
             destination_port: destination.1,
-            protocol: key.protocol,
+            protocol: record.protocol(),
         }
     }
 }
