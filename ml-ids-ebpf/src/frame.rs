@@ -82,13 +82,6 @@ pub(crate) fn tc_interface(ctx: &TcContext) -> u32 {
     unsafe { (*ctx.skb.skb).ifindex }
 }
 
-/// Payload of a full segment if the packet is a super-packet, otherwise 0.
-#[inline(always)]
-pub(crate) fn segment_size(ctx: &TcContext) -> u32 {
-    // SAFETY: the context is the one the kernel gave to the program.
-    unsafe { (*ctx.skb.skb).gso_size }
-}
-
 /// Makes the headers directly readable when the stack has left them in a paged part of the socket buffer.
 #[inline(always)]
 pub(crate) fn make_headers_linear(ctx: &TcContext, length: u32) {

@@ -46,7 +46,7 @@ fn egress(ctx: TcContext) -> i32 {
     match parse_ethernet(&reader, length, tunables::profile()) {
         Ok(packet) => {
             let headers = length.saturating_sub(packet.payload);
-            let mut segments = Segments::new(packet, frame::segment_size(&ctx));
+            let mut segments = Segments::new(packet, segment_size(&ctx));
             for _ in 0..MAX_PIECES {
                 // Opaque, so that the loop stays one and its body is there once: three would not fit on the stack.
                 let Some(piece) = black_box(&mut segments).next() else { break };
@@ -64,6 +64,13 @@ fn egress(ctx: TcContext) -> i32 {
 #[xdp]
 fn sweep(_ctx: XdpContext) -> u32 {
     sweep::run()
+}
+
+/// Payload of a full segment if the packet is a super-packet, otherwise 0.
+#[inline(always)]
+fn segment_size(ctx: &TcContext) -> u32 {
+    // SAFETY: the context is the one the kernel gave to the program.
+    unsafe { (*ctx.skb.skb).gso_size }
 }
 
 /// Counts a packet, or a run of like ones, into its flow.
