@@ -31,6 +31,16 @@ fn start_sensor(lab: &mut Lab, extra: &[&str]) -> Result<()> {
     .with_context(|| format!("the sensor did not become ready:\n{}", lab.log("sensor")))
 }
 
+/// Stops the sensor by a signal: it ends well, its hooks are gone, and every packet and flow is accounted for.
+fn stop_sensor(lab: &mut Lab, signal: libc::c_int) -> Result<()> {
+    let code = lab.stop("sensor", signal)?;
+    let log = lab.log("sensor");
+    ensure!(code == Some(0) && log.contains("the books balance"), "the sensor ended with {code:?}:\n{log}");
+    let link = lab.succeed(Side::Server, &["ip", "-details", "link", "show", "dev", SERVER_IF])?;
+    ensure!(!link.contains("xdp"), "a program is still attached:\n{link}");
+    Ok(())
+}
+
 /// All events of both logs.
 fn events(lab: &Lab) -> Result<Vec<Value>> {
     let mut events = Vec::new();
@@ -155,7 +165,7 @@ fn live_flows_are_what_tcpdump_recorded_and_the_books_balance() -> Result<()> {
     make_traffic(&mut lab)?;
     std::thread::sleep(Duration::from_millis(500));
     let health: Value = serde_json::from_str(&lab.get(HEALTH)?)?;
-    ensure!(lab.stop("sensor", libc::SIGINT)? == Some(0), "the sensor failed:\n{}", lab.log("sensor"));
+    stop_sensor(&mut lab, libc::SIGINT)?;
     lab.stop("tcpdump", libc::SIGINT)?;
 
     for hook in ["ingress", "egress"] {
@@ -223,7 +233,7 @@ fn every_way_to_end_a_flow_is_told_right() -> Result<()> {
     // Still open when the sensor stops.
     datagram(&lab, 40005)?;
     std::thread::sleep(Duration::from_millis(300));
-    ensure!(lab.stop("sensor", libc::SIGTERM)? == Some(0), "the sensor failed:\n{}", lab.log("sensor"));
+    stop_sensor(&mut lab, libc::SIGTERM)?;
 
     let events = events(&lab)?;
     let reasons = |port: u64| -> Vec<&str> {
@@ -258,7 +268,7 @@ fn a_port_scan_alerts_within_two_seconds_of_its_first_finished_flow() -> Result<
         "the alert came {delay:.2} s after its flow's last packet (1 s of it is the linger time)"
     );
     ensure!(alert["src_ip"] == CLIENT_V4, "{alert}");
-    ensure!(lab.stop("sensor", libc::SIGINT)? == Some(0), "the sensor failed:\n{}", lab.log("sensor"));
+    stop_sensor(&mut lab, libc::SIGINT)?;
     Ok(())
 }
 
@@ -311,6 +321,6 @@ fn a_second_sensor_a_missing_interface_and_an_unprivileged_user_get_a_clear_answ
         "unprivileged: {}\n{stderr}",
         output.status
     );
-    ensure!(lab.stop("sensor", libc::SIGINT)? == Some(0), "the sensor failed:\n{}", lab.log("sensor"));
+    stop_sensor(&mut lab, libc::SIGINT)?;
     Ok(())
 }

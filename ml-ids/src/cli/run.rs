@@ -7,7 +7,8 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use clap::ArgAction;
-use log::{info, warn};
+use log::{error, info, warn};
+use ml_ids_common::{Counters, FlowCounters};
 use tokio::sync::watch;
 
 use super::{
@@ -17,9 +18,9 @@ use super::{
 };
 use crate::{
     api::{self, AppState, Limits},
-    detect::{Judge, Pipeline, Stats},
+    detect::{Judge, Pipeline, Stats, StatsSnapshot},
     model::Model,
-    sensor::{AttachMode, Drain, Options, Sensor, SensorError, default_interface},
+    sensor::{AttachMode, Drain, DrainReport, Options, Sensor, SensorError, default_interface},
     sink::Sinks,
 };
 
@@ -174,6 +175,7 @@ impl Running {
             verdicts.scored,
             verdicts.alerts
         );
+        close_books(&counters, &report, &verdicts);
         let lost = counters.flows.lost_ring_full;
         if lost > 0 {
             warn!(
@@ -182,6 +184,23 @@ impl Running {
             );
         }
         Ok(())
+    }
+}
+
+/// Every packet is in a flow or skipped for a reason, every flow judged, discarded or lost: says so, or what is missing.
+fn close_books(counters: &Counters, report: &DrainReport, verdicts: &StatsSnapshot) {
+    let FlowCounters { opened, emitted, discarded, lost_ring_full, .. } = counters.flows;
+    let ended = emitted + discarded + lost_ring_full + report.flushed + report.discarded;
+    let arrived = emitted + report.flushed;
+    let judged = verdicts.scored + verdicts.other_protocol + verdicts.failed;
+    if counters.ingress.balanced() && counters.egress.balanced() && opened == ended && arrived == judged {
+        info!("the books balance");
+    } else {
+        error!(
+            "the books do not balance: {opened} flows opened and {ended} ended, {arrived} left the kernel and {judged} \
+             were judged; ingress {:?}, egress {:?}",
+            counters.ingress, counters.egress
+        );
     }
 }
 
