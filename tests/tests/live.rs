@@ -157,7 +157,7 @@ fn live_flows_are_what_tcpdump_recorded_and_the_books_balance() -> Result<()> {
     lab.start(
         Side::Server,
         "tcpdump",
-        &["tcpdump", "-i", SERVER_IF, "-s", "0", "-B", "8192", "-U", "-w", &capture],
+        &["tcpdump", "-i", SERVER_IF, "--immediate-mode", "-s", "0", "-B", "8192", "-U", "-w", &capture],
         &[],
     )?;
     lab.wait_for_log("tcpdump", "listening on")?;
