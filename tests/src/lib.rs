@@ -1,6 +1,7 @@
 //! What the end-to-end tests share: where data and binary lie, flows in a form that can be compared, and laboratories
 //! of network namespaces.
 
+pub mod agent;
 pub mod flows;
 pub mod lab;
 
@@ -67,4 +68,17 @@ pub fn files(folder: &Path, endings: &[&str]) -> Result<Vec<PathBuf>> {
     }
     found.sort();
     Ok(found)
+}
+
+/// The default model's file.
+#[must_use]
+pub fn default_model() -> PathBuf {
+    root().join("models/default.onnx")
+}
+
+/// The workspace's folder.
+#[must_use]
+pub fn root() -> &'static Path {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here)
 }

@@ -1,6 +1,6 @@
 //! How a command ends.
 
-use std::process::ExitCode;
+use std::{error::Error, io, process::ExitCode};
 
 /// What a command tells its caller through the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,4 +19,13 @@ impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)
     }
+}
+
+/// Whether the reader of our output, `head` for example, has seen enough.
+pub(super) fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let kind = |cause: &(dyn Error + 'static)| match cause.downcast_ref::<serde_json::Error>() {
+        Some(json) => json.io_error_kind(),
+        None => cause.downcast_ref::<io::Error>().map(io::Error::kind),
+    };
+    error.chain().any(|cause| kind(cause) == Some(io::ErrorKind::BrokenPipe))
 }

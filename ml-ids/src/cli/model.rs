@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::exit::Exit;
+use super::exit::{Exit, is_broken_pipe};
 use crate::{
     features::FEATURE_COUNT,
     model::{CONTRACT_VERSION, Model, Source, expected_names},
@@ -44,8 +44,12 @@ pub(super) struct InspectArgs {
 /// If the output cannot be written. A refused model is no error: it is reported on standard error and shows in the
 /// exit code.
 pub(super) fn run(args: &ModelArgs) -> anyhow::Result<Exit> {
-    match &args.command {
+    let ended = match &args.command {
         ModelCommand::Inspect(args) => inspect(args, io::stdout().lock(), io::stderr()),
+    };
+    match ended {
+        Err(error) if is_broken_pipe(&error) => Ok(Exit::Done),
+        ended => ended,
     }
 }
 

@@ -68,7 +68,10 @@ pub(super) struct Args {
 pub(super) fn run(args: Args) -> Result<Exit> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("cannot start")?;
-    runtime.block_on(watch_interfaces(args))
+    let ended = runtime.block_on(watch_interfaces(args));
+    // A model that is still loading, from a pipe that nobody writes for example, is not waited for.
+    runtime.shutdown_background();
+    ended
 }
 
 async fn watch_interfaces(mut args: Args) -> Result<Exit> {

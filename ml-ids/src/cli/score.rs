@@ -12,7 +12,7 @@ use serde::{Serializer as _, ser::SerializeMap as _};
 
 use super::{
     csv_rows::CsvRows,
-    exit::Exit,
+    exit::{Exit, is_broken_pipe},
     extract::{WRITE_SIZE, create, name, progress, refuse_same_file},
     rows::{RowError, RowSource},
     score_capture::{Scored, score_capture},
@@ -166,11 +166,6 @@ impl<R: Read> Read for Sniffed<R> {
 fn refuse(report: &mut impl Write, message: std::fmt::Arguments<'_>) -> anyhow::Result<Exit> {
     writeln!(report, "{message}")?;
     Ok(Exit::BadInput)
-}
-
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let kind = |cause: &(dyn std::error::Error + 'static)| cause.downcast_ref::<io::Error>().map(io::Error::kind);
-    error.chain().any(|cause| kind(cause) == Some(io::ErrorKind::BrokenPipe))
 }
 
 /// Scores all rows of `rows` in batches, writes a verdict for each, and reports those that cannot be read.

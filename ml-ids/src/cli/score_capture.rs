@@ -67,7 +67,7 @@ fn write_batch(
         let extra = [
             Value::Number(verdict.score.class as f64),
             Value::Number(shortest(verdict.score.probability)),
-            Value::Text(if verdict.alert { "true" } else { "false" }),
+            Value::Flag(verdict.alert),
             Value::Text(verdict.record.reason().name()),
         ];
         writer.row(&verdict.record, &verdict.features, label, &extra)?;

@@ -154,7 +154,10 @@ pub(super) fn run(args: Args) -> Result<Exit> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    runtime.block_on(serve(args))
+    let ended = runtime.block_on(serve(args));
+    // A model that is still loading, from a pipe that nobody writes for example, is not waited for.
+    runtime.shutdown_background();
+    ended
 }
 
 async fn serve(Args { listen, model: ModelArgs { model: source } }: Args) -> Result<Exit> {

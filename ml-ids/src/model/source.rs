@@ -5,7 +5,7 @@ use std::{
     fmt,
     fs::File,
     io::{self, Read as _},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _},
     path::PathBuf,
     str::FromStr,
 };
@@ -48,8 +48,8 @@ pub enum SourceError {
         /// What the system said.
         error: io::Error,
     },
-    /// A directory, a pipe or a device.
-    #[error("model source `{0}` is not a regular file")]
+    /// A directory, a device or a socket.
+    #[error("model source `{0}` is neither a regular file nor a pipe")]
     NotAFile(PathBuf),
     /// The file is larger than the limit.
     #[error("model file `{path}` is larger than the limit of {limit} bytes")]
@@ -87,21 +87,23 @@ impl fmt::Display for Source {
 
 impl Source {
     /// Reads the model's bytes into memory. Never a memory map: what another process writes to the file after the
-    /// checks would then change the checked model.
+    /// checks would then change the checked model. A named pipe is waited for until its writer has closed it.
     ///
     /// # Errors
     ///
-    /// If the file is missing, no regular file, or larger than `max_bytes`.
+    /// If the file is missing, neither a regular file nor a pipe, or larger than `max_bytes`.
     pub fn read(&self, max_bytes: u64) -> Result<Cow<'static, [u8]>, SourceError> {
         let path = match self {
             Self::Embedded => return Ok(Cow::Borrowed(EMBEDDED)),
             Self::File(path) => path,
         };
         let unreadable = |error| SourceError::Unreadable { path: path.clone(), error };
-        // Without O_NONBLOCK opening a pipe waits for its writer; regular files do not know the difference.
-        let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(unreadable)?;
+        // Opening a pipe waits for its writer, as it should; opening a device may wait for ever, so it must not.
+        let is_pipe = std::fs::metadata(path).map_err(unreadable)?.file_type().is_fifo();
+        let flags = if is_pipe { 0 } else { libc::O_NONBLOCK };
+        let file = File::options().read(true).custom_flags(flags).open(path).map_err(unreadable)?;
         let metadata = file.metadata().map_err(unreadable)?;
-        if !metadata.is_file() {
+        if !metadata.is_file() && !(is_pipe && metadata.file_type().is_fifo()) {
             return Err(SourceError::NotAFile(path.clone()));
         }
         let too_large = || SourceError::TooLarge { path: path.clone(), limit: max_bytes };
@@ -147,6 +149,27 @@ mod tests {
         let source = Source::File(path);
         assert_eq!(source.read(100).unwrap().len(), 100);
         assert!(matches!(source.read(99), Err(SourceError::TooLarge { limit: 99, .. })));
+    }
+
+    #[test]
+    fn a_pipe_is_read_to_its_end_and_no_further_than_the_limit() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success(), "mkfifo ended with {made}");
+        let write = || {
+            let path = path.clone();
+            std::thread::spawn(move || std::fs::write(path, [7; 100]).unwrap())
+        };
+        for (limit, expected) in [(100, Some(100)), (99, None)] {
+            let writer = write();
+            let read = Source::File(path.clone()).read(limit);
+            match expected {
+                Some(length) => assert_eq!(read.unwrap().len(), length),
+                None => assert!(matches!(read, Err(SourceError::TooLarge { limit: 99, .. }))),
+            }
+            writer.join().unwrap();
+        }
     }
 
     #[test]

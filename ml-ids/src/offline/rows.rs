@@ -28,6 +28,8 @@ pub enum Value<'a> {
     Number(f64),
     /// Any text.
     Text(&'a str),
+    /// `true` or `false`.
+    Flag(bool),
 }
 
 /// Writes one row a flow.
@@ -85,6 +87,7 @@ impl<W: Write> RowWriter<W> {
             line.field(name, |line| match value {
                 Value::Number(number) => line.number(*number),
                 Value::Text(text) => line.text(text),
+                Value::Flag(flag) => line.flag(*flag),
             })?;
         }
         line.end();
@@ -140,6 +143,10 @@ impl Line<'_> {
             Format::Csv => self.bytes.write_fmt(text),
             Format::Jsonl => write!(self.bytes, "\"{text}\""),
         }
+    }
+
+    fn flag(&mut self, flag: bool) -> io::Result<()> {
+        write!(self.bytes, "{flag}")
     }
 
     fn text(&mut self, text: &str) -> io::Result<()> {
