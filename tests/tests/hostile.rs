@@ -258,7 +258,10 @@ fn output_that_cannot_be_written_is_a_failure_that_is_named() -> Result<()> {
             }
             let full = File::options().write(true).open("/dev/full")?;
             let ended = Command::new(binary()?).args([command, input]).stdout(full).output()?;
-            ensure!(ended.status.code() == Some(1) && !ended.stderr.is_empty(), "{command} to a full device: {ended:?}");
+            ensure!(
+                ended.status.code() == Some(1) && !ended.stderr.is_empty(),
+                "{command} to a full device: {ended:?}"
+            );
         }
     }
     let full = File::options().write(true).open("/dev/full")?;
@@ -324,7 +327,8 @@ fn wrong_usage_is_told_apart_from_bad_input() -> Result<()> {
         &["unknown"],
         &[],
     ] {
-        let ended = ml_ids(arguments, b"").and_then(|ended| ended.expect(2)).with_context(|| format!("{arguments:?}"))?;
+        let ended =
+            ml_ids(arguments, b"").and_then(|ended| ended.expect(2)).with_context(|| format!("{arguments:?}"))?;
         ensure!(!ended.stderr.trim().is_empty(), "{arguments:?}: no message");
         if arguments.iter().any(|argument| argument.contains(":/") || argument.contains("mlflow:")) {
             ensure!(ended.stderr.contains("use a file"), "{arguments:?}: {}", ended.stderr);
@@ -400,7 +404,8 @@ fn clients_that_break_off_harm_nobody() -> Result<()> {
                 let address = server.address;
                 scope.spawn(move || -> Result<()> {
                     let mut stream = std::net::TcpStream::connect(address)?;
-                    let request = b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n{\"Flow Duration\": 1";
+                    let request =
+                        b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n{\"Flow Duration\": 1";
                     stream.write_all(&request[..request.len() * number / 64])?;
                     Ok(())
                 })

@@ -79,15 +79,17 @@ impl KernelReplay {
         Ok((info.verified_instruction_count().unwrap_or(0), translated))
     }
 
-    /// Runs the sweep at `now_us`.
+    /// Runs the sweep at `now_us` and returns how long it took.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn sweep(&mut self, now_us: u64) -> Result<(), SensorError> {
+    pub fn sweep(&mut self, now_us: u64) -> Result<Duration, SensorError> {
         self.clock.set(0, now_us, 0).map_err(|source| SensorError::Map { map: "CLOCK", source })?;
         let options = TestRunOptions { data_in: Some(&[0; 14]), ..TestRunOptions::new() };
         let result = self.loaded.xdp("sweep")?.test_run(options);
-        result.map(|_| ()).map_err(|source| SensorError::Program { program: "sweep", source: Box::new(source) })
+        result
+            .map(|result| result.duration)
+            .map_err(|source| SensorError::Program { program: "sweep", source: Box::new(source) })
     }
 
     /// The records that have come out so far, in the order of their ending.
