@@ -1,7 +1,7 @@
 //! `/health` tells the truth before, while and after a model is loaded, and the three kinds of client get from the real
 //! model what they expect. Models come through named pipes, so that the tests decide when loading ends.
 
-use std::{fs, process::Command, thread, time::Duration};
+use std::{fs, io::Write as _, process::Command, thread, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use ml_ids::{
@@ -15,19 +15,9 @@ use ml_ids_tests::{
 };
 use serde_json::{Map, Value, json};
 
-/// Writes a model into a pipe, as `cat` would.
-fn feed(pipe: &str, model: Vec<u8>) -> thread::JoinHandle<std::io::Result<()>> {
-    let pipe = pipe.to_owned();
-    thread::spawn(move || fs::write(pipe, model))
-}
-
-#[test]
-fn health_tells_the_truth_before_and_after_the_model_is_loaded() -> Result<()> {
-    let scratch = Scratch::new("health")?;
-    let pipe = scratch.pipe("model.onnx")?;
-    let server = Server::start(&["--model", &pipe])?;
-    // More than once: it must not become healthy by being asked, nor by waiting.
-    for _ in 0..3 {
+/// Requires what must hold while there is no model. It must not become healthy by being asked, nor by waiting.
+fn not_yet(server: &Server) -> Result<()> {
+    for _ in 0..2 {
         let health = server.get("/health")?.expect(200)?;
         ensure!(health["status"] == "degraded" && health["model_initialized"] == false, "{health}");
         ensure!(health["model"].is_null() && health["reasons"] == json!(["no model loaded yet"]), "{health}");
@@ -39,8 +29,24 @@ fn health_tells_the_truth_before_and_after_the_model_is_loaded() -> Result<()> {
         server.get("/health/live")?.expect(200)?;
         thread::sleep(Duration::from_millis(50));
     }
+    Ok(())
+}
 
-    feed(&pipe, fs::read(default_model())?).join().expect("no panic in fs::write")?;
+#[test]
+fn health_tells_the_truth_before_while_and_after_the_model_is_loaded() -> Result<()> {
+    let scratch = Scratch::new("health")?;
+    let pipe = scratch.pipe("model.onnx")?;
+    let server = Server::start(&["--model", &pipe])?;
+    not_yet(&server).context("nobody has opened the pipe")?;
+    let model = fs::read(default_model())?;
+    let (first, rest) = model.split_at(model.len() / 2);
+    let mut writer = fs::File::options().write(true).open(&pipe)?;
+    not_yet(&server).context("nothing is written")?;
+    writer.write_all(first)?;
+    not_yet(&server).context("half of the model is written")?;
+    writer.write_all(rest)?;
+    not_yet(&server).context("the pipe is still open")?;
+    drop(writer);
     server.wait_ready()?;
     let health = server.get("/health")?.expect(200)?;
     ensure!(health["status"] == "healthy" && health["model_initialized"] == true, "{health}");
@@ -61,7 +67,7 @@ fn refused_model_ends_the_server_with_a_reason() -> Result<()> {
     server.get("/health/ready")?.expect(503)?;
     let mut cut = fs::read(default_model())?;
     cut.truncate(cut.len() / 2);
-    feed(&pipe, cut).join().expect("no panic in fs::write")?;
+    fs::write(&pipe, cut)?;
     let code = server.wait()?;
     wait_until(LIMIT, || server.log().contains("is refused: ")).with_context(|| server.log())?;
     ensure!(code == Some(3) && !server.log().contains("panicked"), "{code:?}: {}", server.log());

@@ -13,9 +13,9 @@ mod score_capture;
 mod serve;
 mod wiring;
 
-use std::process::ExitCode;
+use std::{env, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{Arg, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, builder::Resettable};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -49,7 +49,7 @@ enum Command {
 /// Runs the command that the command line names.
 #[must_use]
 pub fn main() -> ExitCode {
-    let command = Cli::parse().command;
+    let command = parse().command;
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
     let result = match command {
         Command::Run(args) => run::run(args),
@@ -64,4 +64,14 @@ pub fn main() -> ExitCode {
         exit::Exit::Failed
     });
     exit.into()
+}
+
+/// Parses the command line. A variable that is empty counts as not set, as Compose files and unit files leave them.
+fn parse() -> Cli {
+    let unless_empty = |arg: Arg| match arg.get_env() {
+        Some(name) if env::var_os(name).is_some_and(|value| value.is_empty()) => arg.env(Resettable::Reset),
+        _ => arg,
+    };
+    let matches = Cli::command().mut_subcommands(|command| command.mut_args(unless_empty)).get_matches();
+    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
 }

@@ -6,7 +6,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
-use clap::ArgAction;
+use clap::{ArgAction, builder::FalseyValueParser};
 use log::{error, info, warn};
 use ml_ids_common::{Counters, FlowCounters};
 use tokio::sync::watch;
@@ -56,7 +56,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "DIR", env = "LOG_DIR", default_value = "logs")]
     log_dir: PathBuf,
     /// Log verdicts that are no alerts, too
-    #[arg(long, env = "LOG_NEGATIVE_PREDICTIONS", action = ArgAction::SetTrue)]
+    #[arg(long, env = "LOG_NEGATIVE_PREDICTIONS", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
     log_negative_predictions: bool,
     #[command(flatten)]
     listen: ListenArgs,

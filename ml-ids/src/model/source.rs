@@ -103,7 +103,7 @@ impl Source {
         let flags = if is_pipe { 0 } else { libc::O_NONBLOCK };
         let file = File::options().read(true).custom_flags(flags).open(path).map_err(unreadable)?;
         let metadata = file.metadata().map_err(unreadable)?;
-        if !metadata.is_file() && !(is_pipe && metadata.file_type().is_fifo()) {
+        if !(metadata.is_file() || is_pipe && metadata.file_type().is_fifo()) {
             return Err(SourceError::NotAFile(path.clone()));
         }
         let too_large = || SourceError::TooLarge { path: path.clone(), limit: max_bytes };
