@@ -6,7 +6,7 @@
 
 use std::{
     env, fs,
-    io::{Read, Write},
+    io::{self, Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -121,7 +121,7 @@ impl Server {
     }
 
     fn is_ready(&self) -> bool {
-        let ask = || -> std::io::Result<String> {
+        let ask = || -> io::Result<String> {
             let mut stream = TcpStream::connect(self.address)?;
             stream.write_all(b"GET /health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
             let mut answer = String::new();
@@ -133,7 +133,9 @@ impl Server {
 
     /// Asks it to end, which it has to do in order.
     fn stop(mut self) -> Result<()> {
-        run(Command::new("kill").args(["-TERM", &self.process.id().to_string()]))?;
+        let pid = libc::pid_t::try_from(self.process.id())?;
+        // SAFETY: `kill` takes no pointers; the child has not been waited for, so the number is still its own.
+        ensure!(unsafe { libc::kill(pid, libc::SIGTERM) } == 0, "cannot signal serve: {}", io::Error::last_os_error());
         let status = self.process.wait()?;
         ensure!(status.success(), "serve ended with {status}");
         Ok(())
