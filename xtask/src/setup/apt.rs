@@ -35,7 +35,10 @@ pub(crate) fn install(packages: &[&str]) -> anyhow::Result<()> {
     }
     let names = packages.join(" ");
     if !process::is_root() {
-        bail!("system packages are missing and only root can install them; run:\n  sudo apt-get install {names}");
+        bail!(
+            "system packages are missing and only root can install them; run:\n  sudo apt-get update\n  sudo apt-get \
+             install --no-install-recommends {names}"
+        );
     }
     eprintln!("installing with apt-get: {names}");
     let mut install = apt_get(&["install", "--yes", "--no-install-recommends"]);
