@@ -17,13 +17,13 @@ use serde_json::Value;
 
 const HEALTH: &str = "http://127.0.0.1:8000/health";
 
-/// Starts the sensor and waits until it is attached and its model is loaded.
+/// Starts the sensor, in host mode on the server's interface unless told otherwise, and waits until it is attached and its model is loaded.
 fn start_sensor(lab: &mut Lab, extra: &[&str]) -> Result<()> {
     let binary = binary()?;
     let logs = lab.directory().join("logs");
     let (binary, logs) = (binary.to_string_lossy().into_owned(), logs.to_string_lossy().into_owned());
-    let mut argv = vec![binary.as_str(), "run", "-i", SERVER_IF, "--attach", "host", "--log-dir", &logs];
-    argv.extend_from_slice(extra);
+    let mut argv = vec![binary.as_str(), "run", "--log-dir", &logs];
+    argv.extend_from_slice(if extra.is_empty() { &["-i", SERVER_IF, "--attach", "host"] } else { extra });
     lab.start(Side::Server, "sensor", &argv, &[("LOG_NEGATIVE_PREDICTIONS", "true")])?;
     wait_until(Duration::from_secs(30), || {
         lab.get("http://127.0.0.1:8000/health/ready").is_ok_and(|body| body.contains("true") || body.contains("ready"))
@@ -269,6 +269,27 @@ fn a_port_scan_alerts_within_two_seconds_of_its_first_finished_flow() -> Result<
     );
     ensure!(alert["src_ip"] == CLIENT_V4, "{alert}");
     stop_sensor(&mut lab, libc::SIGINT)?;
+    Ok(())
+}
+
+#[test]
+fn health_and_log_say_which_hooks_are_in_use() -> Result<()> {
+    let Some(mut lab) = Lab::build()? else { return Ok(()) };
+    // A veth pair has native XDP, loopback has not; loopback is watched one way, or each packet would count twice.
+    for (interface, attach, ingress, egress) in [
+        (SERVER_IF, "auto", "xdp-native", "tcx"),
+        (SERVER_IF, "mirror", "xdp-native", ""),
+        ("lo", "auto", "xdp-generic", ""),
+    ] {
+        start_sensor(&mut lab, &["-i", interface, "--attach", attach])?;
+        let health: Value = serde_json::from_str(&lab.get(HEALTH)?)?;
+        let first = health.pointer("/sensor/interfaces/0").context("no interface")?;
+        let text = |name: &str| first.get(name).and_then(Value::as_str).unwrap_or_default();
+        let found = (text("name"), text("ingress"), text("egress"));
+        ensure!(found == (interface, ingress, egress), "{attach} on {interface}: {first}");
+        ensure!(lab.log("sensor").contains(&format!("ingress {ingress}")), "{}", lab.log("sensor"));
+        stop_sensor(&mut lab, libc::SIGINT)?;
+    }
     Ok(())
 }
 
