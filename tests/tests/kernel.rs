@@ -136,3 +136,55 @@ fn all_captures_give_the_same_records_in_the_kernel() -> Result<()> {
     let Some(data) = data("captures") else { return Ok(()) };
     compare_all(&data, 1_000)
 }
+
+/// A TCP segment from 10.0.0.1:80 to 10.0.0.2:1000 with `payload` bytes.
+fn segment(payload: u16, flags: u8) -> Vec<u8> {
+    let [high, low] = (40 + payload).to_be_bytes();
+    let mut frame = vec![
+        2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0, // Ethernet
+        0x45, 0, high, low, 0, 0, 0, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2, // IPv4
+        0, 80, 3, 0xe8, 0, 0, 0, 0, 0, 0, 0, 0, 0x50, flags, 0x72, 0x10, 0, 0, 0, 0, // TCP
+    ];
+    frame.resize(frame.len() + usize::from(payload), b'x');
+    frame
+}
+
+#[test]
+fn a_super_packet_counts_in_the_kernel_as_its_segments_do_offline() -> Result<()> {
+    const ACK: u8 = 0x10;
+    const PSH: u8 = 0x08;
+    const SIZE: u16 = 500;
+    for profile in Profile::ALL {
+        let Some(mut kernel) = load(profile)? else { return Ok(()) };
+        let mut offline = Replay::new(profile);
+        let mut expected = Vec::new();
+        let mut emit = |record: FlowRecord| -> Result<()> {
+            expected.push(record);
+            Ok(())
+        };
+        let mut segments = 0;
+        for (round, payload) in [1u16, 500, 501, 1000, 2999].into_iter().enumerate() {
+            let now_us = 1_000_000 + 700_000 * round as u64;
+            ensure!(kernel.super_packet(&segment(payload, ACK | PSH), SIZE.into(), now_us)?, "{payload} bytes refused");
+            let mut left = payload;
+            while left > 0 {
+                let here = left.min(SIZE);
+                left -= here;
+                // PSH leaves with the last segment.
+                let frame = segment(here, if left == 0 { ACK | PSH } else { ACK });
+                let parsed = parse_frame(LinkType::ETHERNET, &frame, profile);
+                offline.frame(parsed, frame.len(), now_us, &mut emit)?;
+                segments += 1;
+            }
+        }
+        offline.end(&mut emit)?;
+        let actual = kernel.finish()?;
+        let [ours] = actual.as_slice() else { anyhow::bail!("{} records", actual.len()) };
+        let [theirs] = expected.as_slice() else { anyhow::bail!("{} records expected", expected.len()) };
+        ensure!(ours == theirs, "{}:\n{}", profile.name(), difference(ours, theirs));
+        let (counters, books) = (kernel.counters()?, offline.counters().ingress);
+        ensure!(counters.egress.seen == segments && counters.egress.in_flow == segments, "{counters:?}");
+        ensure!(counters.egress.seen_bytes == books.seen_bytes, "{counters:?}, {books:?}");
+    }
+    Ok(())
+}

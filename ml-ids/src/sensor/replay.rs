@@ -14,6 +14,10 @@ use super::{
     load::{Loaded, os_error},
 };
 
+/// Bytes of `struct __sk_buff`, and where `gso_size` stands in it (include/uapi/linux/bpf.h).
+const SKB_CONTEXT: usize = 184;
+const SKB_GSO_SIZE: usize = 176;
+
 /// The kernel side, loaded but not attached.
 pub struct KernelReplay {
     loaded: Loaded,
@@ -44,6 +48,25 @@ impl KernelReplay {
     pub fn packet(&mut self, hook: Hook, frame: &[u8], now_us: u64) -> Result<bool, SensorError> {
         self.clock.set(0, now_us, 0).map_err(|source| SensorError::Map { map: "CLOCK", source })?;
         Ok(self.run(hook, frame, 1)?.is_some())
+    }
+
+    /// Runs a super-packet through the egress hook: a frame that will leave in segments of `segment_size` payload bytes.
+    ///
+    /// # Errors
+    /// As [`KernelReplay::packet`].
+    pub fn super_packet(&mut self, frame: &[u8], segment_size: u32, now_us: u64) -> Result<bool, SensorError> {
+        self.clock.set(0, now_us, 0).map_err(|source| SensorError::Map { map: "CLOCK", source })?;
+        let mut context = [0; SKB_CONTEXT];
+        let (_, tail) = context.split_at_mut(SKB_GSO_SIZE);
+        for (byte, value) in tail.iter_mut().zip(segment_size.to_ne_bytes()) {
+            *byte = value;
+        }
+        let options = TestRunOptions { data_in: Some(frame), ctx_in: Some(&context), ..TestRunOptions::new() };
+        match self.loaded.classifier()?.test_run(options) {
+            Ok(_) => Ok(true),
+            Err(error) if is_bad_length(&error) => Ok(false),
+            Err(source) => Err(SensorError::Program { program: "egress", source: Box::new(source) }),
+        }
     }
 
     /// Runs one frame `repeat` times and returns the mean time of a run as the kernel measured it.
