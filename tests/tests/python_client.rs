@@ -1,8 +1,7 @@
 //! The Python `cicflowmeter` of PyPI, unmodified, posts its flows to `ml-ids serve` and has to get a 2xx for each.
 //!
 //! Release 0.2.0 is what pip gives on Python 3.11; it works with scapy 2.5.0 only. Reading a capture it cannot serialise
-//! the two bulk rates (they are `Decimal`), so they are left out by its own `--fields`. The binary is `$ML_IDS_BIN` or
-//! `target/debug/ml-ids`; the client is installed into `$ML_IDS_CACHE/venv-client` (default `~/.cache/ml-ids`).
+//! the two bulk rates (they are `Decimal`), so they are left out by its own `--fields`. The client is installed into `$ML_IDS_CACHE/venv-client` (default `~/.cache/ml-ids`).
 
 use std::{
     env, fs,
@@ -16,6 +15,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use ml_ids_tests::{binary, fixture};
 
 /// What the client is made of.
 const PACKAGES: [&str; 2] = ["cicflowmeter==0.2.0", "scapy==2.5.0"];
@@ -27,17 +27,8 @@ const STARTED_WITHIN: Duration = Duration::from_secs(60);
 
 #[test]
 fn real_python_client_gets_2xx_for_every_flow() -> Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the repository's root")?;
-    let binary = env::var_os("ML_IDS_BIN").map_or_else(|| root.join("target/debug/ml-ids"), PathBuf::from);
-    if !binary.exists() {
-        eprintln!("SKIPPED: no {}; build it or set ML_IDS_BIN", binary.display());
-        return Ok(());
-    }
-    let folders = [root.join("tests/data/handmade"), root.join("../shared/data/handmade")];
-    let Some(captures) = folders.iter().find(|folder| folder.join(CAPTURES[0].0).exists()) else {
-        eprintln!("SKIPPED: no captures in {}", folders[0].display());
-        return Ok(());
-    };
+    let binary = binary()?;
+    let captures = fixture("handmade");
     let client = match client() {
         Ok(client) => client,
         Err(error) => {
