@@ -5,8 +5,8 @@
 
 use std::{
     io,
-    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
-    sync::{Arc, mpsc::SyncSender},
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
+    sync::{Arc, Mutex, PoisonError, TryLockError, mpsc::SyncSender},
     thread::{self, JoinHandle},
     time::Instant,
 };
@@ -18,7 +18,13 @@ use aya::{
 use log::{error, warn};
 use ml_ids_common::{EndReason, FlowKey, FlowRecord, Life, LockedFlow, Profile};
 
-use super::{Options, SensorError, SensorState, clock::boot_to_unix_us, load::Loaded};
+use super::{
+    Options, SensorError, SensorState,
+    clock::boot_to_unix_us,
+    load::Loaded,
+    wake::{Waker, wait},
+    watch::{WatchThread, Watcher},
+};
 
 /// Where batches of finished flows go.
 pub(super) type Sink = SyncSender<Vec<FlowRecord>>;
@@ -32,7 +38,8 @@ const EMPTY_FRAME: [u8; 14] = [0; 14];
 /// A running drain thread.
 pub struct Drain {
     thread: JoinHandle<DrainReport>,
-    stop: OwnedFd,
+    stop: Waker,
+    watching: WatchThread,
     state: Arc<SensorState>,
 }
 
@@ -47,23 +54,27 @@ pub struct DrainReport {
 
 impl Drain {
     pub(super) fn start(
-        mut loaded: Loaded,
+        loaded: Arc<Mutex<Loaded>>,
+        watcher: Watcher,
         state: Arc<SensorState>,
         options: &Options,
         sink: Sink,
     ) -> Result<Self, SensorError> {
-        let records = loaded.records()?;
-        let flows = loaded.flows()?;
-        let stop = event_fd().map_err(|source| SensorError::Io { action: "create an event descriptor", source })?;
-        let waker =
-            stop.try_clone().map_err(|source| SensorError::Io { action: "duplicate an event descriptor", source })?;
+        let (records, flows) = {
+            let mut loaded = loaded.lock().unwrap_or_else(PoisonError::into_inner);
+            (loaded.records()?, loaded.flows()?)
+        };
+        let failed = |source| SensorError::Io { action: "create an event descriptor", source };
+        let stop = Waker::new().map_err(failed)?;
+        let stopped = stop.try_clone().map_err(failed)?;
         let worker =
-            Worker { loaded, records, flows, state: Arc::clone(&state), options: options.clone(), sink, stop: waker };
+            Worker { loaded, records, flows, state: Arc::clone(&state), options: options.clone(), sink, stopped };
         let thread = thread::Builder::new()
             .name("ml-ids-drain".to_owned())
             .spawn(move || worker.run())
             .map_err(|source| SensorError::Io { action: "start the drain thread", source })?;
-        Ok(Self { thread, stop, state })
+        let watching = watcher.start()?;
+        Ok(Self { thread, stop, watching, state })
     }
 
     /// Live state of the sensor.
@@ -75,13 +86,13 @@ impl Drain {
     /// Detaches all hooks, flushes the open flows into the sink and waits for the thread to end.
     #[must_use]
     pub fn stop(self) -> DrainReport {
-        let one = 1u64.to_ne_bytes();
-        // SAFETY: an owned descriptor and eight readable bytes.
-        let written = unsafe { libc::write(self.stop.as_raw_fd(), one.as_ptr().cast(), one.len()) };
-        if written < 0 {
-            error!("cannot wake the drain thread: {}", io::Error::last_os_error());
+        let Self { thread, stop, watching, state: _ } = self;
+        // From here on no packet changes a flow.
+        watching.stop();
+        if let Err(error) = stop.wake() {
+            error!("cannot wake the drain thread: {error}");
         }
-        self.thread.join().unwrap_or_else(|_| {
+        thread.join().unwrap_or_else(|_| {
             error!("the drain thread ended with a panic, open flows were not flushed");
             DrainReport::default()
         })
@@ -89,13 +100,13 @@ impl Drain {
 }
 
 struct Worker {
-    loaded: Loaded,
+    loaded: Arc<Mutex<Loaded>>,
     records: RingBuf<MapData>,
     flows: HashMap<MapData, FlowKey, LockedFlow<u32>>,
     state: Arc<SensorState>,
     options: Options,
     sink: Sink,
-    stop: OwnedFd,
+    stopped: Waker,
 }
 
 impl Worker {
@@ -124,23 +135,21 @@ impl Worker {
 
     /// Sleeps until a record, the stop signal (true) or the time-out.
     fn wait(&self, timeout_ms: u128) -> io::Result<bool> {
-        let mut waiting = [
-            libc::pollfd { fd: self.records.as_raw_fd(), events: libc::POLLIN, revents: 0 },
-            libc::pollfd { fd: self.stop.as_fd().as_raw_fd(), events: libc::POLLIN, revents: 0 },
-        ];
-        let timeout = i32::try_from(timeout_ms.saturating_add(1)).unwrap_or(i32::MAX);
-        // SAFETY: a valid array of two entries.
-        let ready = unsafe { libc::poll(waiting.as_mut_ptr(), 2, timeout) };
-        if ready < 0 {
-            let error = io::Error::last_os_error();
-            return if error.kind() == io::ErrorKind::Interrupted { Ok(false) } else { Err(error) };
-        }
-        Ok(waiting[1].revents != 0)
+        // SAFETY: the ring buffer owns the descriptor and outlives the borrow.
+        let records = unsafe { BorrowedFd::borrow_raw(self.records.as_raw_fd()) };
+        let [_, stopped] = wait([records, self.stopped.as_fd()], timeout_ms.saturating_add(1))?;
+        Ok(stopped)
     }
 
     fn sweep(&mut self) {
         let options = TestRunOptions { data_in: Some(&EMPTY_FRAME), ..TestRunOptions::new() };
-        let swept = self.loaded.xdp("sweep").map(|program: &mut Xdp| program.test_run(options));
+        let mut loaded = match self.loaded.try_lock() {
+            Ok(loaded) => loaded,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            // The watch thread is attaching; the next sweep is soon enough.
+            Err(TryLockError::WouldBlock) => return,
+        };
+        let swept = loaded.xdp("sweep").map(|program: &mut Xdp| program.test_run(options));
         match swept {
             Ok(Ok(result)) => self.state.set_entries(result.return_value),
             Ok(Err(error)) => {
@@ -153,10 +162,9 @@ impl Worker {
         }
     }
 
-    /// Detaches, then hands over what is in the ring buffer and what is still open.
+    /// Hands over what is in the ring buffer and what is still open.
     fn finish(self) -> DrainReport {
-        let Self { loaded, records, flows, state, options, sink, stop: _ } = self;
-        // Dropping the programs drops their links: from here on no packet changes a flow.
+        let Self { loaded, records, flows, state, options, sink, stopped: _ } = self;
         drop(loaded);
         let mut report = DrainReport::default();
         let mut records = records;
@@ -208,15 +216,4 @@ fn forward(records: &mut RingBuf<MapData>, state: &SensorState, sink: &Sink) -> 
             return false;
         }
     }
-}
-
-fn event_fd() -> io::Result<OwnedFd> {
-    use std::os::fd::FromRawFd as _;
-    // SAFETY: no pointers involved.
-    let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: a descriptor that was just created and has no other owner.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

@@ -14,6 +14,9 @@ use super::interface::InterfaceError;
 /// The eBPF object, built by `build.rs`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ml-ids"));
 
+/// The programs for TCX and clsact.
+const CLASSIFIERS: [&str; 4] = ["egress", "egress_l3", "ingress_tc", "ingress_l3"];
+
 /// How the sensor is set up.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -137,7 +140,9 @@ impl Loaded {
             .map_err(denied("create eBPF maps", SensorError::Load))?;
         let mut loaded = Self { ebpf };
         loaded.xdp("ingress")?.load().map_err(refused("ingress"))?;
-        loaded.classifier()?.load().map_err(refused("egress"))?;
+        for name in CLASSIFIERS {
+            loaded.classifier(name)?.load().map_err(refused(name))?;
+        }
         loaded.xdp("sweep")?.load().map_err(refused("sweep"))?;
         Ok(loaded)
     }
@@ -147,9 +152,9 @@ impl Loaded {
         program.try_into().map_err(refused(name))
     }
 
-    pub(super) fn classifier(&mut self) -> Result<&mut SchedClassifier, SensorError> {
-        let program = self.ebpf.program_mut("egress").ok_or(SensorError::Missing("egress"))?;
-        program.try_into().map_err(refused("egress"))
+    pub(super) fn classifier(&mut self, name: &'static str) -> Result<&mut SchedClassifier, SensorError> {
+        let program = self.ebpf.program_mut(name).ok_or(SensorError::Missing(name))?;
+        program.try_into().map_err(refused(name))
     }
 
     /// The books. Taken out once, so that they can be read from any thread.

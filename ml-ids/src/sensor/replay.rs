@@ -62,7 +62,7 @@ impl KernelReplay {
             *byte = value;
         }
         let options = TestRunOptions { data_in: Some(frame), ctx_in: Some(&context), ..TestRunOptions::new() };
-        match self.loaded.classifier()?.test_run(options) {
+        match self.loaded.classifier("egress")?.test_run(options) {
             Ok(_) => Ok(true),
             Err(error) if is_bad_length(&error) => Ok(false),
             Err(source) => Err(SensorError::Program { program: "egress", source: Box::new(source) }),
@@ -77,7 +77,7 @@ impl KernelReplay {
         let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::new() };
         let (name, result) = match hook {
             Hook::Ingress => ("ingress", self.loaded.xdp("ingress")?.test_run(options)),
-            Hook::Egress => ("egress", self.loaded.classifier()?.test_run(options)),
+            Hook::Egress => ("egress", self.loaded.classifier("egress")?.test_run(options)),
         };
         match result {
             Ok(result) => Ok(Some(result.duration)),
@@ -95,7 +95,7 @@ impl KernelReplay {
         const INSTRUCTION: u32 = 8;
         let info = match hook {
             Hook::Ingress => self.loaded.xdp("ingress")?.info(),
-            Hook::Egress => self.loaded.classifier()?.info(),
+            Hook::Egress => self.loaded.classifier("egress")?.info(),
         };
         let info = info.map_err(|source| SensorError::Program { program: hook.name(), source: Box::new(source) })?;
         let translated = info.size_translated().unwrap_or(0) / INSTRUCTION;
