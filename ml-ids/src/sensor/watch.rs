@@ -407,6 +407,8 @@ impl Watched {
                     Ok((hook, at)) => {
                         info!("{} on {name}", hook.name());
                         trust.moved(at);
+                        // The next window begins here, not at the next tick.
+                        trust.observe(totals);
                         *slot = Some(Side { hook, trust });
                     }
                     Err(error) => {
