@@ -135,3 +135,125 @@ fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     }
     cause.to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io,
+        os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+        process::Command,
+        thread,
+        time::Duration,
+    };
+
+    use super::*;
+    use crate::sensor::{
+        Options, SensorState,
+        hook::Place,
+        links::{LinkInfo, Links},
+    };
+
+    const FRAMES: u64 = 20;
+
+    /// Runs on a thread in a network namespace of its own with a veth pair `a0` and `b0`. False without root.
+    fn in_namespace(test: impl FnOnce() + Send) -> bool {
+        let run = || {
+            // SAFETY: no pointers involved; only this thread changes its namespace.
+            if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
+                return false;
+            }
+            // Without addresses IPv6 sends nothing of its own accord.
+            for arguments in [
+                "link add a0 type veth peer name b0",
+                "link set a0 addrgenmode none up",
+                "link set b0 addrgenmode none up",
+            ] {
+                assert!(Command::new("ip").args(arguments.split(' ')).status().unwrap().success(), "{arguments}");
+            }
+            let running = |link: &LinkInfo| link.flags & libc::IFF_RUNNING as u32 != 0;
+            let mut links = Links::open().unwrap();
+            // The kernel opens the queues a moment after the link is up.
+            while links.list().unwrap().iter().filter(|link| running(link)).count() < 2 {
+                thread::sleep(Duration::from_millis(10));
+            }
+            thread::sleep(Duration::from_millis(100));
+            test();
+            true
+        };
+        thread::scope(|scope| scope.spawn(run).join().unwrap())
+    }
+
+    fn find(name: &str) -> Interface {
+        let list = Links::open().unwrap().list().unwrap();
+        Interface::of(list.iter().find(|link| link.name == name).unwrap()).unwrap()
+    }
+
+    /// Sends UDP packets in Ethernet frames out of an interface.
+    fn send(interface: &Interface) {
+        let mut frame = vec![0; 60];
+        frame[..14].copy_from_slice(&[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0]);
+        frame[14..34].copy_from_slice(&[0x45, 0, 0, 46, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
+        frame[34..42].copy_from_slice(&[0, 7, 0, 9, 0, 26, 0, 0]);
+        // SAFETY: no pointers involved.
+        let socket = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW, 0) };
+        assert!(socket >= 0, "{}", io::Error::last_os_error());
+        // SAFETY: a descriptor that was just created and has no other owner; all bytes zero is a valid address.
+        let (socket, mut address) = unsafe { (OwnedFd::from_raw_fd(socket), std::mem::zeroed::<libc::sockaddr_ll>()) };
+        address.sll_family = libc::AF_PACKET as u16;
+        address.sll_ifindex = interface.index as i32;
+        for _ in 0..FRAMES {
+            let length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+            // SAFETY: a readable frame and a valid address of the given lengths.
+            let sent = unsafe {
+                libc::sendto(
+                    socket.as_raw_fd(),
+                    frame.as_ptr().cast(),
+                    frame.len(),
+                    0,
+                    (&raw const address).cast(),
+                    length,
+                )
+            };
+            assert_eq!(sent, 60, "{}", io::Error::last_os_error());
+        }
+    }
+
+    fn counted(state: &SensorState, direction: Hook) -> u64 {
+        state.counters().hook(direction).in_flow
+    }
+
+    #[test]
+    fn every_place_of_either_chain_counts_what_passes_until_it_is_dropped() {
+        let ran = in_namespace(|| {
+            let options = Options { max_flows: 1024, ring_bytes: 1 << 20, ..Options::default() };
+            let mut loaded = Loaded::load(&options).unwrap();
+            let state = SensorState::new(&options, loaded.counters().unwrap());
+            let (a0, b0) = (find("a0"), find("b0"));
+            for (direction, interface) in [(Hook::Ingress, &b0), (Hook::Egress, &a0)] {
+                for place in Place::chain(interface, direction).iter().copied() {
+                    let name = format!("{place:?} {}", direction.name());
+                    let link = match link(&mut loaded, interface, direction, place).unwrap() {
+                        Ok(link) => link,
+                        Err(error) if matches!(place, Place::Tcx(_)) => {
+                            eprintln!("SKIPPED: no {name}: {error}");
+                            continue;
+                        }
+                        Err(error) => panic!("{name}: {error}"),
+                    };
+                    let before = counted(&state, direction);
+                    send(&a0);
+                    thread::sleep(Duration::from_millis(100));
+                    let with = counted(&state, direction);
+                    assert_eq!(with - before, FRAMES, "{name}: {:?}", state.counters());
+                    drop(link);
+                    send(&a0);
+                    thread::sleep(Duration::from_millis(100));
+                    assert_eq!(counted(&state, direction), with, "{name} counts although it was dropped");
+                }
+            }
+        });
+        if !ran {
+            eprintln!("SKIPPED: network namespaces and eBPF need root");
+        }
+    }
+}
