@@ -14,9 +14,6 @@ use super::interface::InterfaceError;
 /// The eBPF object, built by `build.rs`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ml-ids"));
 
-/// The programs for TCX and clsact.
-const CLASSIFIERS: [&str; 4] = ["egress", "egress_l3", "ingress_tc", "ingress_l3"];
-
 /// How the sensor is set up.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -140,9 +137,7 @@ impl Loaded {
             .map_err(denied("create eBPF maps", SensorError::Load))?;
         let mut loaded = Self { ebpf };
         loaded.xdp("ingress")?.load().map_err(refused("ingress"))?;
-        for name in CLASSIFIERS {
-            loaded.classifier(name)?.load().map_err(refused(name))?;
-        }
+        loaded.classifier("egress")?;
         loaded.xdp("sweep")?.load().map_err(refused("sweep"))?;
         Ok(loaded)
     }
@@ -152,9 +147,14 @@ impl Loaded {
         program.try_into().map_err(refused(name))
     }
 
+    /// A program for TCX and clsact. Most of them are loaded when an interface first needs them.
     pub(super) fn classifier(&mut self, name: &'static str) -> Result<&mut SchedClassifier, SensorError> {
         let program = self.ebpf.program_mut(name).ok_or(SensorError::Missing(name))?;
-        program.try_into().map_err(refused(name))
+        let program: &mut SchedClassifier = program.try_into().map_err(refused(name))?;
+        if program.fd().is_err() {
+            program.load().map_err(refused(name))?;
+        }
+        Ok(program)
     }
 
     /// The books. Taken out once, so that they can be read from any thread.

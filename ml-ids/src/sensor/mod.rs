@@ -11,6 +11,8 @@ mod load;
 mod pattern;
 mod replay;
 mod status;
+#[cfg(test)]
+mod testing;
 mod trust;
 mod wake;
 mod watch;

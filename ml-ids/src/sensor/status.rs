@@ -100,8 +100,11 @@ impl SensorState {
     /// Replaces what is said of the interfaces.
     pub(super) fn set_interfaces(&self, interfaces: Vec<WatchedInterface>) {
         let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);
-        for WatchedInterface { name, index, .. } in &interfaces {
-            if let Some(index) = index {
+        for WatchedInterface { name, index, state, .. } in &interfaces {
+            // What is gone keeps the name that it had, unless the index has another one by now.
+            if let Some(index) = index
+                && *state != InterfaceState::Gone
+            {
                 names.insert(*index, name.clone());
             }
         }

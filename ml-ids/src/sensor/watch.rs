@@ -209,7 +209,10 @@ impl Watcher {
         for known in watched.iter_mut().filter(|known| known.here) {
             let link = list.iter().find(|link| link.index == known.index);
             match link {
-                Some(link) if watch.covers(link) => known.update(link),
+                Some(link) if watch.covers(link) => {
+                    known.named = watch.names(link);
+                    known.update(link);
+                }
                 Some(link) => {
                     warn!("{} is now called {}, which is not watched: detached", known.name, link.name);
                     known.leave();
@@ -248,7 +251,8 @@ impl Watcher {
                 sides: [None, None],
                 problem,
             };
-            match watched.iter_mut().find(|known| !known.here && known.name == link.name) {
+            let replaces = |known: &Watched| known.name == link.name || known.index == link.index;
+            match watched.iter_mut().find(|known| !known.here && replaces(known)) {
                 Some(known) => *known = new,
                 None => watched.push(new),
             }
@@ -293,7 +297,7 @@ impl Watcher {
             let name = pattern.to_string();
             if !interfaces.iter().any(|interface| interface.name == name) {
                 interfaces.push(WatchedInterface {
-                    problems: vec![format!("{name} is not there yet; it is attached when it appears")],
+                    problems: vec![format!("{name} is not there; it is attached when it appears")],
                     name,
                     index: None,
                     state: InterfaceState::Waiting,
@@ -497,5 +501,64 @@ impl WatchThread {
         if self.thread.join().is_err() {
             error!("the watch thread ended with a panic");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sensor::{
+        IngressHook, Options,
+        testing::{in_namespace, ip},
+    };
+
+    /// Name, state, whether something is attached, and number of problems of all interfaces.
+    fn shown(state: &SensorState) -> Vec<(String, InterfaceState, bool, usize)> {
+        let interfaces = state.interfaces().into_iter();
+        interfaces.map(|shown| (shown.name, shown.state, shown.ingress.is_some(), shown.problems.len())).collect()
+    }
+
+    #[test]
+    fn hooks_follow_interfaces_that_are_renamed_replaced_and_switched() {
+        use InterfaceState::{Attached, Down, Gone, Waiting};
+        in_namespace(|| {
+            let options = Options { max_flows: 1024, ring_bytes: 1 << 20, ..Options::default() };
+            let mut loaded = Loaded::load(&options).unwrap();
+            let state = Arc::new(SensorState::new(&options, loaded.counters().unwrap()));
+            let patterns = ["a0", "x*"].map(|text| text.parse().unwrap());
+            let watch = Watch { interfaces: patterns.to_vec(), attach: AttachMode::Host, wait: false };
+            let loaded = Arc::new(Mutex::new(loaded));
+            let mut watcher = Watcher::begin(&watch, Links::open().unwrap(), loaded, Arc::clone(&state)).unwrap();
+            let a0 = "a0".to_owned();
+            assert_eq!(shown(&state), [(a0.clone(), Attached, true, 0)]);
+            assert_eq!(state.interfaces()[0].ingress, Some(IngressHook::NativeXdp));
+            let first = state.interfaces()[0].index.unwrap();
+
+            let mut after = |commands: &[&str]| {
+                commands.iter().for_each(|arguments| ip(arguments));
+                watcher.refresh(false, true);
+                shown(&state)
+            };
+            assert_eq!(after(&["link set a0 down"]), [(a0.clone(), Down, true, 1)]);
+            // Under a name that a pattern covers it is watched on, but the name that was given is missed.
+            let renamed = after(&["link set a0 name x9", "link set x9 up"]);
+            assert_eq!(renamed[0].0, "x9");
+            assert_eq!((renamed[0].2, renamed[0].3, renamed[1].1), (true, 0, Waiting), "{renamed:?}");
+            let left = after(&["link set x9 down", "link set x9 name y0"]);
+            assert_eq!(left, [("x9".to_owned(), Gone, false, 0), (a0.clone(), Waiting, false, 1)]);
+            let back = after(&["link set y0 name a0", "link set a0 up"]);
+            assert_eq!((back.len(), back[0].0.as_str(), back[0].2), (1, "a0", true), "{back:?}");
+            // Replaced between two looks: only the index tells.
+            let again = after(&["link del a0", "link add a0 type veth peer name b0"]);
+            assert_eq!(again, [(a0.clone(), Down, true, 1)]);
+            let second = state.interfaces()[0].index.unwrap();
+            assert_ne!(first, second);
+            assert_eq!(after(&["link del a0"]), [(a0, Gone, false, 1)]);
+            // Records of both are still on their way.
+            assert_eq!(
+                [first, second].map(|index| state.interface_name(index)),
+                [Some("a0"), Some("a0")].map(|name| name.map(str::to_owned))
+            );
+        });
     }
 }
