@@ -157,7 +157,7 @@ mod tests {
 
     /// Sends UDP packets in Ethernet frames out of an interface.
     fn send(interface: &Interface) {
-        let mut frame = vec![0u8; 60];
+        let mut frame = [0u8; 60];
         frame[..14].copy_from_slice(&[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0]);
         frame[14..34].copy_from_slice(&[0x45, 0, 0, 46, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
         frame[34..42].copy_from_slice(&[0, 7, 0, 9, 0, 26, 0, 0]);
