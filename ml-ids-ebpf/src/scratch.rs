@@ -7,49 +7,22 @@
 use core::hint::black_box;
 
 use aya_ebpf::{btf_maps::PerCpuArray, macros::btf_map};
-use ml_ids_common::{Packet, Segments};
+use ml_ids_common::Packet;
 
-/// What a hook keeps here.
-pub(crate) struct Scratch {
-    packet: Packet,
-    segments: Segments,
-}
-
-/// Room for a [`Scratch`] in 8-byte words: a map's value is best a type that says nothing of what is in it.
-const WORDS: usize = size_of::<Scratch>().div_ceil(8);
+/// Room for a packet in 8-byte words: a map's value is best a type that says nothing of what is in it.
+const WORDS: usize = size_of::<Packet>().div_ceil(8);
 
 #[btf_map]
 static SCRATCH: PerCpuArray<[u64; WORDS], 1> = PerCpuArray::new();
 
-impl Scratch {
-    /// This CPU's.
-    #[inline(always)]
-    pub(crate) fn get() -> Option<&'static mut Self> {
-        let scratch: *mut Self = SCRATCH.get_ptr_mut(0)?.cast();
-        // SAFETY: a per-CPU value that is large enough and aligned, holds integers only, and belongs to the running hook:
-        // no other hook interrupts it on its CPU.
-        Some(unsafe { &mut *scratch })
-    }
-
-    /// Keeps a packet, and returns it as something of which nothing is known.
-    #[inline(always)]
-    pub(crate) fn park(&mut self, packet: Packet) -> &Packet {
-        self.packet = packet;
-        black_box(&self.packet)
-    }
-
-    /// Keeps the segments of a packet.
-    #[inline(always)]
-    pub(crate) fn split(&mut self, segments: Segments) {
-        self.segments = segments;
-    }
-
-    /// The next run of like segments, and how many segments there are in all.
-    #[inline(always)]
-    pub(crate) fn next_piece(&mut self) -> Option<(&Packet, u32)> {
-        let segments = black_box(&mut self.segments);
-        let piece = segments.next()?;
-        let count = segments.count();
-        Some((self.park(piece), count))
+/// Keeps the packet, and returns it as something of which nothing is known.
+#[inline(always)]
+pub(crate) fn park(packet: Packet) -> Option<&'static mut Packet> {
+    let kept: *mut Packet = SCRATCH.get_ptr_mut(0)?.cast();
+    // SAFETY: a per-CPU value that is large enough and aligned, and belongs to the running hook: no other hook interrupts
+    // it on its CPU.
+    unsafe {
+        kept.write(packet);
+        Some(black_box(&mut *kept))
     }
 }
