@@ -9,6 +9,8 @@
 mod clock;
 mod frame;
 mod maps;
+mod scratch;
+mod slot;
 mod sweep;
 mod table;
 mod tunables;
@@ -21,17 +23,21 @@ use aya_ebpf::{
     programs::{TcContext, XdpContext},
 };
 use ml_ids_common::{
-    FlowCounters, Hook, HookCounters, MAX_PIECES, Packet, Segments, Skip, parse_ethernet, parse_network,
+    FlowCounters, Hook, HookCounters, MAX_PIECES, Packet, Segments, Skip, counter_set, parse_ethernet, parse_network,
 };
 
 /// Received packets. Sees the frame as the driver delivered it, Ethernet padding included.
 #[xdp(frags)]
 fn ingress(ctx: XdpContext) -> u32 {
-    let Some(counters) = maps::counters() else { return XDP_PASS };
+    let interface = frame::xdp_interface(&ctx);
+    let Some(counters) = maps::counters(counter_set(interface)) else { return XDP_PASS };
     let reader = frame::PacketReader::xdp(&ctx);
     let length = frame::xdp_length(&ctx);
     let outcome = match parse_ethernet(&reader, length, tunables::profile()) {
-        Ok(packet) => count(&packet, frame::xdp_interface(&ctx), &mut counters.flows),
+        Ok(packet) => match scratch::park(packet) {
+            Some(packet) => count(packet, interface, &mut counters.flows),
+            None => return XDP_PASS,
+        },
         Err(skip) => Err(skip),
     };
     book(&mut counters.ingress, 1, length, outcome);
@@ -72,7 +78,8 @@ enum Layer {
 /// Sees the socket buffer before segmentation or after merging; a super-packet is counted as the segments on the wire.
 #[inline(always)]
 fn socket_buffer(ctx: &TcContext, hook: Hook, layer: Layer) -> i32 {
-    let Some(counters) = maps::counters() else { return TC_ACT_UNSPEC };
+    let interface = frame::tc_interface(ctx);
+    let Some(counters) = maps::counters(counter_set(interface)) else { return TC_ACT_UNSPEC };
     let (hook, flows) = match hook {
         Hook::Ingress => (&mut counters.ingress, &mut counters.flows),
         Hook::Egress => (&mut counters.egress, &mut counters.flows),
@@ -87,13 +94,17 @@ fn socket_buffer(ctx: &TcContext, hook: Hook, layer: Layer) -> i32 {
     match packet {
         Ok(packet) => {
             let headers = length.saturating_sub(packet.payload);
-            let mut segments = Segments::new(packet, segment_size(ctx));
+            let mut segments = Segments::new(&packet, segment_size(ctx));
+            let Some(piece) = scratch::park(packet) else { return TC_ACT_UNSPEC };
             for _ in 0..MAX_PIECES {
-                // Opaque, so that the loop stays one and its body is there once: three would not fit on the stack.
-                let Some(piece) = black_box(&mut segments).next() else { break };
-                let outcome = count(&piece, frame::tc_interface(ctx), flows);
-                let frame_length = if segments.count() == 1 { length } else { headers.wrapping_add(piece.payload) };
-                book(hook, piece.copies, frame_length, outcome);
+                // Opaque, so that the loop stays one and its body is there once.
+                if !black_box(&mut segments).next(piece) {
+                    break;
+                }
+                let (copies, payload) = (piece.copies, piece.payload);
+                let outcome = count(piece, interface, flows);
+                let frame_length = if segments.count() == 1 { length } else { headers.wrapping_add(payload) };
+                book(hook, copies, frame_length, outcome);
             }
         }
         Err(skip) => book(hook, 1, length, Err(skip)),
@@ -101,10 +112,18 @@ fn socket_buffer(ctx: &TcContext, hook: Hook, layer: Layer) -> i32 {
     TC_ACT_UNSPEC
 }
 
-/// Ends what is due without another packet. Run by the agent through `BPF_PROG_TEST_RUN`, never attached.
+/// Looks at one slot. Run by the agent through `BPF_PROG_TEST_RUN`, never attached.
 #[xdp]
-fn sweep(_ctx: XdpContext) -> u32 {
-    sweep::run()
+fn sweep(ctx: XdpContext) -> u32 {
+    sweep::run(&ctx);
+    XDP_PASS
+}
+
+/// Declares one slot free. Run by the agent as above, before it attaches anything.
+#[xdp]
+fn fill(ctx: XdpContext) -> u32 {
+    sweep::fill(&ctx);
+    XDP_PASS
 }
 
 /// Payload of a full segment if the packet is a super-packet, otherwise 0.

@@ -194,7 +194,7 @@ mod tests {
         in_namespace(|| {
             let options = Options { max_flows: 1024, ring_bytes: 1 << 20, ..Options::default() };
             let mut loaded = Loaded::load(&options).unwrap();
-            let state = SensorState::new(&options, loaded.counters().unwrap());
+            let state = SensorState::new(&options, loaded.memory_bytes(), loaded.counters().unwrap());
             let (a0, b0) = (find("a0"), find("b0"));
             for (direction, interface) in [(Hook::Ingress, &b0), (Hook::Egress, &a0)] {
                 for place in Place::chain(interface, direction).iter().copied() {

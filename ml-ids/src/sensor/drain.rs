@@ -1,27 +1,28 @@
-//! The drain thread: moves finished flows from the ring buffer to the pipeline and runs the sweep on time.
+//! The drain thread: moves finished flows from the ring buffer to the pipeline, and ends flows on time.
 //!
-//! It sleeps in `poll` until the kernel signals a record or the next sweep is due. The pipeline's queue is bounded: when
-//! it is full this thread waits, then the ring buffer fills, and then the kernel counts what it cannot hand over.
+//! It sleeps in `poll` until the kernel signals a record or the next flow is due, whichever comes first, and at most
+//! [`LONGEST_SLEEP`]. While nothing happens it costs one look at the due times a second. The pipeline's queue is bounded:
+//! when it is full this thread waits, then the ring buffer fills, and then the kernel counts what it cannot hand over.
 
 use std::{
     io,
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
     sync::{Arc, Mutex, PoisonError, TryLockError, mpsc::SyncSender},
     thread::{self, JoinHandle},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use aya::{
-    maps::{HashMap, MapData, RingBuf},
-    programs::{TestRun as _, TestRunOptions, Xdp},
-};
-use log::{error, warn};
-use ml_ids_common::{EndReason, FlowKey, FlowRecord, Life, LockedFlow, Profile};
+use aya::maps::{Array, MapData, RingBuf};
+use log::{error, info, warn};
+use ml_ids_common::{EndReason, FlowRecord, Life, LockedFlow, Patience, Profile};
 
 use super::{
     Options, SensorError, SensorState,
-    clock::boot_to_unix_us,
+    clock::{boot_to_unix_us, monotonic_us},
+    due::DueTimes,
     load::Loaded,
+    pressure::Pressure,
+    sweep::sweep,
     wake::{Waker, wait},
     watch::{WatchThread, Watcher},
 };
@@ -31,9 +32,16 @@ pub(super) type Sink = SyncSender<Vec<FlowRecord>>;
 
 /// Most records of one batch.
 const BATCH: usize = 256;
-
-/// The smallest frame that `BPF_PROG_TEST_RUN` accepts.
-const EMPTY_FRAME: [u8; 14] = [0; 14];
+/// Longest time without a look at the table.
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+/// Looking takes at most one part in this many of the time.
+const SHARE: u32 = 20;
+/// Time between two rounds through a table that is nearly full.
+const PRESSED_ROUND: Duration = Duration::from_millis(500);
+/// Slots that are swept between two readings of the ring buffer.
+const SWEEP_BATCH: usize = 8192;
+/// Records that come one by one are collected for this long, so that each does not wake the thread.
+const COLLECT: Duration = Duration::from_millis(2);
 
 /// A running drain thread.
 pub struct Drain {
@@ -60,15 +68,26 @@ impl Drain {
         options: &Options,
         sink: Sink,
     ) -> Result<Self, SensorError> {
-        let (records, flows) = {
+        let (records, states, due_times) = {
             let mut loaded = loaded.lock().unwrap_or_else(PoisonError::into_inner);
-            (loaded.records()?, loaded.flows()?)
+            (loaded.records()?, loaded.states()?, loaded.due_times(options.max_flows)?)
         };
         let failed = |source| SensorError::Io { action: "create an event descriptor", source };
         let stop = Waker::new().map_err(failed)?;
         let stopped = stop.try_clone().map_err(failed)?;
-        let worker =
-            Worker { loaded, records, flows, state: Arc::clone(&state), options: options.clone(), sink, stopped };
+        let worker = Worker {
+            loaded,
+            records,
+            states,
+            due_times,
+            due: Vec::new(),
+            pressure: Pressure::default(),
+            next_round: Instant::now(),
+            state: Arc::clone(&state),
+            options: options.clone(),
+            sink,
+            stopped,
+        };
         let thread = thread::Builder::new()
             .name("ml-ids-drain".to_owned())
             .spawn(move || worker.run())
@@ -102,7 +121,13 @@ impl Drain {
 struct Worker {
     loaded: Arc<Mutex<Loaded>>,
     records: RingBuf<MapData>,
-    flows: HashMap<MapData, FlowKey, LockedFlow<u32>>,
+    states: Array<MapData, LockedFlow<u32>>,
+    due_times: DueTimes,
+    /// Slots that the last look found due, kept for its memory.
+    due: Vec<u32>,
+    pressure: Pressure,
+    /// When the next round through a table that is nearly full begins.
+    next_round: Instant,
     state: Arc<SensorState>,
     options: Options,
     sink: Sink,
@@ -111,71 +136,121 @@ struct Worker {
 
 impl Worker {
     fn run(mut self) -> DrainReport {
-        let mut next_sweep = Instant::now() + self.options.sweep_interval;
+        let mut next_look = Instant::now();
         loop {
-            let now = Instant::now();
-            if now >= next_sweep {
-                self.sweep();
-                next_sweep = now + self.options.sweep_interval;
+            let began = Instant::now();
+            if began >= next_look {
+                let wanted = self.look();
+                if !forward(&mut self.records, &self.state, &self.sink) {
+                    break;
+                }
+                let took = began.elapsed();
+                next_look = began + wanted.max(self.options.sweep_interval).max(took * SHARE);
             }
-            match self.wait(next_sweep.saturating_duration_since(now).as_millis()) {
-                Ok(true) => break,
-                Ok(false) => {}
+            match self.wait(next_look.saturating_duration_since(Instant::now())) {
+                Ok(Woken::Stop) => break,
+                Ok(Woken::Record) => {
+                    thread::sleep(COLLECT);
+                    if !forward(&mut self.records, &self.state, &self.sink) {
+                        break;
+                    }
+                }
+                Ok(Woken::Time) => {}
                 Err(error) => {
                     error!("cannot wait for the ring buffer: {error}");
                     break;
                 }
             }
-            if !forward(&mut self.records, &self.state, &self.sink) {
-                break;
-            }
         }
         self.finish()
     }
 
-    /// Sleeps until a record, the stop signal (true) or the time-out.
-    fn wait(&self, timeout_ms: u128) -> io::Result<bool> {
-        // SAFETY: the ring buffer owns the descriptor and outlives the borrow.
-        let records = unsafe { BorrowedFd::borrow_raw(self.records.as_raw_fd()) };
-        let [_, stopped] = wait([records, self.stopped.as_fd()], timeout_ms.saturating_add(1))?;
-        Ok(stopped)
+    /// Looks at what is due, and returns how long the next look can wait.
+    fn look(&mut self) -> Duration {
+        let now_us = monotonic_us();
+        self.due.clear();
+        let scan = self.due_times.scan(now_us, &mut self.due);
+        self.state.set_entries(scan.used);
+        if let Some(on) = self.pressure.observe(scan.used, self.options.max_flows) {
+            self.state.set_pressed(on);
+            if on {
+                warn!(
+                    "{} of {} flow table slots are in use: unanswered and quiet flows end early; raise --max-flows if \
+                     this is not a flood",
+                    scan.used, self.options.max_flows
+                );
+            } else {
+                info!("{} of {} flow table slots are in use, flows end normally", scan.used, self.options.max_flows);
+            }
+        }
+        let due = std::mem::take(&mut self.due);
+        self.sweep(&due, Patience::Normal);
+        self.due = due;
+        let mut wanted = Duration::from_micros(scan.next_us.saturating_sub(now_us)).min(LONGEST_SLEEP);
+        if self.pressure.is_on() {
+            let now = Instant::now();
+            if now >= self.next_round {
+                self.sweep(&self.due_times.used(), Patience::Pressed);
+                self.next_round = Instant::now() + PRESSED_ROUND.max(now.elapsed() * SHARE);
+            }
+            wanted = wanted.min(self.next_round.saturating_duration_since(now));
+        }
+        // A flow that ends after this look is due when it has lingered, not before.
+        wanted.min(self.options.linger)
     }
 
-    fn sweep(&mut self) {
-        let options = TestRunOptions { data_in: Some(&EMPTY_FRAME), ..TestRunOptions::new() };
-        let mut loaded = match self.loaded.try_lock() {
-            Ok(loaded) => loaded,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            // The watch thread is attaching; the next sweep is soon enough.
-            Err(TryLockError::WouldBlock) => return,
-        };
-        let swept = loaded.xdp("sweep").map(|program: &mut Xdp| program.test_run(options));
-        match swept {
-            Ok(Ok(result)) => self.state.set_entries(result.return_value),
-            Ok(Err(error)) => {
+    fn sweep(&mut self, slots: &[u32], patience: Patience) {
+        if slots.is_empty() {
+            return;
+        }
+        // What a whole table emits does not fit into the ring buffer at once.
+        for slots in slots.chunks(SWEEP_BATCH) {
+            let swept = match self.loaded.try_lock() {
+                Ok(mut loaded) => loaded.xdp("sweep").and_then(|program| sweep(program, slots, patience)),
+                // The watch thread is attaching. What is due stays due.
+                Err(TryLockError::WouldBlock) => return,
+                Err(TryLockError::Poisoned(poisoned)) => {
+                    poisoned.into_inner().xdp("sweep").and_then(|program| sweep(program, slots, patience))
+                }
+            };
+            if let Err(error) = swept {
                 if self.state.sweep_failures() == 0 {
-                    warn!("the kernel refused to run the sweep: {error}");
+                    warn!("{:#}", anyhow::Error::from(error));
                 }
                 self.state.count_sweep_failure();
+                return;
             }
-            Err(_) => self.state.count_sweep_failure(),
+            // A pipeline that is gone shows at the next hand-over.
+            let _ = forward(&mut self.records, &self.state, &self.sink);
         }
+    }
+
+    /// Sleeps until there is a record, the stop signal, or the time is up.
+    fn wait(&self, timeout: Duration) -> io::Result<Woken> {
+        // SAFETY: the ring buffer owns the descriptor and outlives the borrow.
+        let records = unsafe { BorrowedFd::borrow_raw(self.records.as_raw_fd()) };
+        let [record, stop] = wait([records, self.stopped.as_fd()], timeout)?;
+        Ok(if stop {
+            Woken::Stop
+        } else if record {
+            Woken::Record
+        } else {
+            Woken::Time
+        })
     }
 
     /// Hands over what is in the ring buffer and what is still open.
     fn finish(self) -> DrainReport {
-        let Self { loaded, records, flows, state, options, sink, stopped: _ } = self;
-        drop(loaded);
+        let Self { mut records, states, due_times, state, options, sink, .. } = self;
         let mut report = DrainReport::default();
-        let mut records = records;
         if !forward(&mut records, &state, &sink) {
             return report;
         }
         let offset = boot_to_unix_us();
         let profile: Profile = options.profile;
         let mut batch = Vec::with_capacity(BATCH);
-        for entry in flows.iter() {
-            let Ok((_, LockedFlow { state, .. })) = entry else { continue };
+        for slot in due_times.used() {
+            let Ok(LockedFlow { state, .. }) = states.get(&slot, 0) else { continue };
             if state.life != Life::Open as u8 {
                 continue;
             }
@@ -195,6 +270,13 @@ impl Worker {
         }
         report
     }
+}
+
+/// Why the thread woke.
+enum Woken {
+    Record,
+    Stop,
+    Time,
 }
 
 /// Empties the ring buffer. False when the pipeline is gone.

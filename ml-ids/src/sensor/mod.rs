@@ -4,13 +4,16 @@ mod attach;
 pub mod bench;
 mod clock;
 mod drain;
+mod due;
 mod hook;
 mod interface;
 mod links;
 mod load;
 mod pattern;
+mod pressure;
 mod replay;
 mod status;
+mod sweep;
 #[cfg(test)]
 mod testing;
 mod trust;
@@ -50,7 +53,7 @@ impl Sensor {
         let mut links = Links::open().map_err(failed)?;
         watch.check(&links.list().map_err(failed)?)?;
         let mut loaded = Loaded::load(options)?;
-        let state = Arc::new(SensorState::new(options, loaded.counters()?));
+        let state = Arc::new(SensorState::new(options, loaded.memory_bytes(), loaded.counters()?));
         let loaded = Arc::new(Mutex::new(loaded));
         let watcher = Watcher::begin(watch, links, Arc::clone(&loaded), Arc::clone(&state))?;
         Ok(Self { watcher, loaded, state })

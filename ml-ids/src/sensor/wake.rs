@@ -3,6 +3,7 @@
 use std::{
     io,
     os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+    time::Duration,
 };
 
 /// An event descriptor: readable from the first [`Waker::wake`] on.
@@ -38,12 +39,15 @@ impl AsFd for Waker {
     }
 }
 
-/// Sleeps until one of the descriptors is readable or the time is over, and says which are. None at a signal.
-pub(super) fn wait<const N: usize>(descriptors: [BorrowedFd<'_>; N], timeout_ms: u128) -> io::Result<[bool; N]> {
+/// Sleeps until one of the descriptors is readable or the time is over, and says which are; none at a signal.
+pub(super) fn wait<const N: usize>(descriptors: [BorrowedFd<'_>; N], timeout: Duration) -> io::Result<[bool; N]> {
     let mut waiting = descriptors.map(|fd| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 });
-    let timeout = i32::try_from(timeout_ms).unwrap_or(i32::MAX);
-    // SAFETY: a valid array of N entries.
-    let ready = unsafe { libc::poll(waiting.as_mut_ptr(), N as libc::nfds_t, timeout) };
+    let timeout = libc::timespec {
+        tv_sec: timeout.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+        tv_nsec: timeout.subsec_nanos().into(),
+    };
+    // SAFETY: a valid array of N entries, a valid time, no signal mask.
+    let ready = unsafe { libc::ppoll(waiting.as_mut_ptr(), N as libc::nfds_t, &raw const timeout, std::ptr::null()) };
     if ready < 0 {
         let error = io::Error::last_os_error();
         return if error.kind() == io::ErrorKind::Interrupted { Ok([false; N]) } else { Err(error) };

@@ -153,13 +153,13 @@ impl Watcher {
     fn run(mut self, stop: &Waker) {
         let mut next_tick = Instant::now() + TICK;
         loop {
-            let pause = next_tick.saturating_duration_since(Instant::now()).as_millis() + 1;
+            let pause = next_tick.saturating_duration_since(Instant::now());
             let (stopped, changed) = match wait([stop.as_fd(), self.links.changes()], pause) {
                 Ok([stopped, changed]) => (stopped, changed),
                 Err(error) => {
                     error!("cannot wait for changes of interfaces, none will be noticed any more: {error}");
                     // The links stay with this thread until it is told to stop.
-                    while matches!(wait([stop.as_fd()], u128::MAX), Ok([false])) {}
+                    while matches!(wait([stop.as_fd()], Duration::MAX), Ok([false])) {}
                     return;
                 }
             };
@@ -176,7 +176,7 @@ impl Watcher {
             if tick {
                 next_tick = Instant::now() + TICK;
             }
-            if changed && matches!(wait([stop.as_fd()], CALM.as_millis()), Ok([true])) {
+            if changed && matches!(wait([stop.as_fd()], CALM), Ok([true])) {
                 return;
             }
         }
@@ -524,7 +524,7 @@ mod tests {
         in_namespace(|| {
             let options = Options { max_flows: 1024, ring_bytes: 1 << 20, ..Options::default() };
             let mut loaded = Loaded::load(&options).unwrap();
-            let state = Arc::new(SensorState::new(&options, loaded.counters().unwrap()));
+            let state = Arc::new(SensorState::new(&options, loaded.memory_bytes(), loaded.counters().unwrap()));
             let patterns = ["a0", "x*"].map(|text| text.parse().unwrap());
             let watch = Watch { interfaces: patterns.to_vec(), attach: AttachMode::Host, wait: false };
             let loaded = Arc::new(Mutex::new(loaded));
