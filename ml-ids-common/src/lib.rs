@@ -10,9 +10,11 @@
 #![no_std]
 
 mod counters;
+mod decap;
 mod direction;
 mod engine;
 mod flow;
+mod fragment;
 mod frame;
 mod key;
 mod packet;
@@ -22,8 +24,10 @@ mod record;
 mod segments;
 
 pub use counters::{Counters, FlowCounters, Hook, HookCounters};
+pub use decap::{Decap, MAX_TUNNEL_HEADERS};
 pub use engine::{Plan, SweepAction};
 pub use flow::{Direction, FlowState, Life, LockedFlow, Spans};
+pub use fragment::{Datagram, DatagramKey, Fragment, MAX_DATAGRAMS};
 pub use frame::{FrameReader, SliceReader};
 pub use key::{Address, FlowKey, IpVersion};
 pub use packet::{Packet, Skip, TcpFlags};
@@ -36,7 +40,7 @@ pub use segments::{MAX_PIECES, Segments};
 mod user {
     //! Marks what the agent exchanges with maps as plain data.
 
-    use crate::{Counters, FlowKey, FlowRecord, FlowState, LockedFlow};
+    use crate::{Counters, Datagram, DatagramKey, FlowKey, FlowRecord, FlowState, LockedFlow};
 
     // SAFETY: repr(C) structs of integers without padding; every bit pattern is valid.
     unsafe impl aya::Pod for FlowKey {}
@@ -48,4 +52,8 @@ mod user {
     unsafe impl aya::Pod for LockedFlow<u32> {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Counters {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for DatagramKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Datagram {}
 }

@@ -7,6 +7,7 @@
 #![no_main]
 
 mod clock;
+mod fragments;
 mod frame;
 mod maps;
 mod sweep;
@@ -28,8 +29,11 @@ fn ingress(ctx: XdpContext) -> u32 {
     let Some(counters) = maps::counters() else { return XDP_PASS };
     let reader = frame::PacketReader::xdp(&ctx);
     let length = frame::xdp_length(&ctx);
-    let outcome = match parse_ethernet(&reader, length, tunables::profile()) {
-        Ok(packet) => count(&packet, frame::xdp_interface(&ctx), &mut counters.flows),
+    let outcome = match parse_ethernet(&reader, length, tunables::profile(), tunables::decap()) {
+        Ok(mut packet) => match fragments::settle(&mut packet) {
+            Some(outcome) => outcome,
+            None => count(&packet, frame::xdp_interface(&ctx), &mut counters.flows),
+        },
         Err(skip) => Err(skip),
     };
     book(&mut counters.ingress, 1, length, outcome);
@@ -41,21 +45,28 @@ fn ingress(ctx: XdpContext) -> u32 {
 fn egress(ctx: TcContext) -> i32 {
     let Some(counters) = maps::counters() else { return TC_ACT_UNSPEC };
     let length = ctx.len();
-    frame::make_headers_linear(&ctx, length);
+    frame::make_headers_linear(&ctx, length, tunables::decap());
     let reader = frame::PacketReader::tc(&ctx);
-    match parse_ethernet(&reader, length, tunables::profile()) {
-        Ok(packet) => {
-            let headers = length.saturating_sub(packet.payload);
+    // The wire carries what stands beside the frame, too.
+    let length_on_wire = length.wrapping_add(frame::tc_tag(&ctx));
+    match parse_ethernet(&reader, length, tunables::profile(), tunables::decap()) {
+        Ok(mut packet) => {
+            if let Some(outcome) = fragments::settle(&mut packet) {
+                book(&mut counters.egress, 1, length_on_wire, outcome);
+                return TC_ACT_UNSPEC;
+            }
+            let headers = length_on_wire.saturating_sub(packet.payload);
             let mut segments = Segments::new(packet, segment_size(&ctx));
             for _ in 0..MAX_PIECES {
                 // Opaque, so that the loop stays one and its body is there once: three would not fit on the stack.
                 let Some(piece) = black_box(&mut segments).next() else { break };
                 let outcome = count(&piece, frame::tc_interface(&ctx), &mut counters.flows);
-                let frame_length = if segments.count() == 1 { length } else { headers.wrapping_add(piece.payload) };
+                let frame_length =
+                    if segments.count() == 1 { length_on_wire } else { headers.wrapping_add(piece.payload) };
                 book(&mut counters.egress, piece.copies, frame_length, outcome);
             }
         }
-        Err(skip) => book(&mut counters.egress, 1, length, Err(skip)),
+        Err(skip) => book(&mut counters.egress, 1, length_on_wire, Err(skip)),
     }
     TC_ACT_UNSPEC
 }

@@ -2,10 +2,10 @@
 
 use aya_ebpf::{
     bindings::bpf_spin_lock,
-    btf_maps::{Array, HashMap, PerCpuArray, RingBuf},
+    btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
     macros::btf_map,
 };
-use ml_ids_common::{Counters, FlowKey, LockedFlow};
+use ml_ids_common::{Counters, Datagram, DatagramKey, FlowKey, LockedFlow, MAX_DATAGRAMS};
 
 /// A flow table value: a spin lock and the state that it guards.
 pub(crate) type Flow = LockedFlow<bpf_spin_lock>;
@@ -21,6 +21,10 @@ const RING_BYTES: usize = 16 << 20;
 /// The flow table. Preallocated, so that a packet never allocates.
 #[btf_map]
 pub(crate) static FLOWS: HashMap<FlowKey, Flow, MAX_FLOWS> = HashMap::new();
+
+/// What first fragments tell of their datagrams. Only fragments touch it.
+#[btf_map]
+pub(crate) static DATAGRAMS: LruHashMap<DatagramKey, Datagram, { MAX_DATAGRAMS as usize }> = LruHashMap::new();
 
 /// Finished flows on their way to the agent.
 #[btf_map]

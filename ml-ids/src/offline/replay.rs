@@ -4,7 +4,11 @@ use std::hash::{BuildHasher, Hasher};
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
-use ml_ids_common::{Address, Counters, EndReason, FlowKey, FlowRecord, FlowState, Life, Packet, Plan, Profile, Skip};
+use ml_ids_common::{
+    Address, Counters, Decap, EndReason, FlowKey, FlowRecord, FlowState, Fragment, Life, Packet, Plan, Profile, Skip,
+};
+
+use super::fragments::Datagrams;
 
 /// Most five-tuples that are kept at a time, about 4.5 GB. A packet that would open one more is skipped as
 /// [`Skip::TableFull`].
@@ -15,12 +19,14 @@ pub const MAX_FLOWS: usize = 1 << 23;
 /// Nothing ends a flow but its own packets and the end of the capture, exactly as in the reference tools.
 pub struct Replay {
     profile: Profile,
+    decap: Decap,
     counters: Counters,
     /// Every five-tuple met, in the order of their first packets. An ended flow's entry is vacant until its next one.
     flows: Vec<FlowState>,
     /// Indices into `flows` by key.
     table: HashTable<u32>,
     hasher: RandomState,
+    datagrams: Datagrams,
     max_flows: usize,
 }
 
@@ -30,10 +36,12 @@ impl Replay {
     pub fn new(profile: Profile) -> Self {
         Self {
             profile,
+            decap: Decap::NONE,
             counters: Counters::default(),
             flows: Vec::new(),
             table: HashTable::new(),
             hasher: RandomState::default(),
+            datagrams: Datagrams::default(),
             max_flows: MAX_FLOWS,
         }
     }
@@ -43,6 +51,19 @@ impl Replay {
     pub fn with_max_flows(mut self, max_flows: usize) -> Self {
         self.max_flows = max_flows.min(u32::MAX as usize);
         self
+    }
+
+    /// The same with tunnels to be looked into.
+    #[must_use]
+    pub const fn with_decap(mut self, decap: Decap) -> Self {
+        self.decap = decap;
+        self
+    }
+
+    /// The tunnels whose inner packets are counted.
+    #[must_use]
+    pub const fn decap(&self) -> Decap {
+        self.decap
     }
 
     /// The profile that packets are counted by.
@@ -78,7 +99,12 @@ impl Replay {
         let books = &mut self.counters.ingress;
         books.seen += 1;
         books.seen_bytes += length as u64;
-        match parsed {
+        let resolved = parsed.and_then(|mut packet| self.datagrams.resolve(&mut packet).map(|()| packet));
+        match resolved {
+            Ok(packet) if packet.fragment == Fragment::LATER => {
+                self.fragment(&packet, now_us);
+                Ok(())
+            }
             Ok(packet) => self.packet(&packet, now_us, emit),
             Err(skip) => {
                 self.skip(skip);
@@ -141,6 +167,18 @@ impl Replay {
         }
     }
 
+    /// Counts a later fragment, whose flow is known.
+    fn fragment(&mut self, packet: &Packet, now_us: u64) {
+        let outcome = match self.find(&packet.key).and_then(|index| self.flows.get_mut(index as usize)) {
+            Some(state) => state.fragment(packet, now_us),
+            None => Err(Skip::FragmentOrphan),
+        };
+        match outcome {
+            Ok(()) => self.counters.ingress.in_flow += 1,
+            Err(skip) => self.skip(skip),
+        }
+    }
+
     /// Ends the flows that are still open, in the order of their first packets.
     ///
     /// # Errors
@@ -159,6 +197,13 @@ impl Replay {
         self.flows.clear();
         self.table.clear();
         Ok(())
+    }
+
+    /// The index of the key's entry, if there is one.
+    fn find(&self, key: &FlowKey) -> Option<u32> {
+        let Self { flows, table, hasher, .. } = self;
+        let same = |index: &u32| flows.get(*index as usize).is_some_and(|flow| flow.key.same(key));
+        table.find(hash(hasher, key), same).copied()
     }
 
     /// The index of the key's entry, which is made vacant if there was none. `None` when the table is full.
@@ -228,7 +273,7 @@ mod tests {
         bytes[23] = port(to);
         bytes[32] = 0x50;
         bytes[33] = flags;
-        parse_network(&SliceReader(&bytes), 0x0800, 0, 40, profile).unwrap()
+        parse_network(&SliceReader(&bytes), 0x0800, 0, 40, profile, Decap::NONE).unwrap()
     }
 
     const FIN: u8 = 0x11;

@@ -7,7 +7,7 @@ use aya::{
     maps::{Array, HashMap, MapData, MapError, PerCpuArray, RingBuf},
     programs::{ProgramError, SchedClassifier, Xdp},
 };
-use ml_ids_common::{Counters, FlowKey, LINGER_US, LockedFlow, Profile};
+use ml_ids_common::{Counters, Datagram, DatagramKey, Decap, FlowKey, LINGER_US, LockedFlow, Profile};
 
 use super::interface::InterfaceError;
 
@@ -19,6 +19,8 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ml
 pub struct Options {
     /// Feature profile, which decides the flow borders.
     pub profile: Profile,
+    /// Tunnels whose inner packets are counted.
+    pub decap: Decap,
     /// Flow table entries.
     pub max_flows: u32,
     /// Ring buffer bytes: a power of two and a multiple of the page size.
@@ -33,6 +35,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             profile: Profile::Fixed,
+            decap: Decap::NONE,
             max_flows: 131_072,
             ring_bytes: 16 << 20,
             linger: Duration::from_micros(LINGER_US),
@@ -126,10 +129,12 @@ impl Loaded {
     pub(super) fn load_with(options: &Options, test_clock: bool) -> Result<Self, SensorError> {
         let linger = u64::try_from(options.linger.as_micros()).unwrap_or(u64::MAX);
         let profile = options.profile as u8;
+        let decap = options.decap.0;
         let test_clock = u8::from(test_clock);
         let ebpf = EbpfLoader::new()
             .override_global("PROFILE", &profile, true)
             .override_global("LINGER", &linger, true)
+            .override_global("DECAP", &decap, true)
             .override_global("TEST_CLOCK", &test_clock, true)
             .map_max_entries("FLOWS", options.max_flows)
             .map_max_entries("RECORDS", options.ring_bytes)
@@ -166,6 +171,11 @@ impl Loaded {
     pub(super) fn flows(&mut self) -> Result<HashMap<MapData, FlowKey, LockedFlow<u32>>, SensorError> {
         let map = self.ebpf.take_map("FLOWS").ok_or(SensorError::Missing("FLOWS"))?;
         HashMap::try_from(map).map_err(|source| SensorError::Map { map: "FLOWS", source })
+    }
+
+    pub(super) fn datagrams(&mut self) -> Result<HashMap<MapData, DatagramKey, Datagram>, SensorError> {
+        let map = self.ebpf.take_map("DATAGRAMS").ok_or(SensorError::Missing("DATAGRAMS"))?;
+        HashMap::try_from(map).map_err(|source| SensorError::Map { map: "DATAGRAMS", source })
     }
 
     pub(super) fn clock(&mut self) -> Result<Array<MapData, u64>, SensorError> {
