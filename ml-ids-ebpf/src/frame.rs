@@ -13,8 +13,6 @@ use ml_ids_common::{Decap, FrameReader, MAX_HEADER_OFFSET};
 const LINEAR_BYTES: u32 = 192;
 /// The same when the headers may be those of a tunnel and of the packet inside.
 const LINEAR_BYTES_IN_TUNNEL: u32 = 512;
-/// Bytes of a VLAN tag.
-const TAG: u32 = 4;
 
 /// The directly readable part of a packet.
 pub(crate) struct PacketReader<'a> {
@@ -62,7 +60,8 @@ impl FrameReader for PacketReader<'_> {
         let word: *const u16 = core::ptr::with_exposed_provenance(self.data);
         // SAFETY: inside the packet by the check above.
         let (first, second) = unsafe { (word.read_volatile(), word.read_volatile()) };
-        (offset ^ u32::from(first)) ^ u32::from(second)
+        // The mask tells the verifier how wide it is; the compiler cannot know that it is superfluous.
+        ((offset ^ u32::from(first)) ^ u32::from(second)) & 0xffff
     }
 }
 
@@ -91,7 +90,7 @@ pub(crate) fn tc_interface(ctx: &TcContext) -> u32 {
 pub(crate) fn tc_tag(ctx: &TcContext) -> u32 {
     // SAFETY: the context is the one the kernel gave to the program.
     let present = unsafe { (*ctx.skb.skb).vlan_present };
-    if present == 0 { 0 } else { TAG }
+    if present == 0 { 0 } else { 4 }
 }
 
 /// Makes the headers directly readable when the stack has left them in a paged part of the socket buffer.

@@ -30,10 +30,14 @@ fn ingress(ctx: XdpContext) -> u32 {
     let reader = frame::PacketReader::xdp(&ctx);
     let length = frame::xdp_length(&ctx);
     let outcome = match parse_ethernet(&reader, length, tunables::profile(), tunables::decap()) {
-        Ok(mut packet) => match fragments::settle(&mut packet) {
-            Some(outcome) => outcome,
-            None => count(&packet, frame::xdp_interface(&ctx), &mut counters.flows),
-        },
+        Ok(parsed) => {
+            let Some(packet) = maps::received() else { return XDP_PASS };
+            *packet = parsed;
+            match fragments::settle(packet) {
+                Some(outcome) => outcome,
+                None => count(packet, frame::xdp_interface(&ctx), &mut counters.flows),
+            }
+        }
         Err(skip) => Err(skip),
     };
     book(&mut counters.ingress, 1, length, outcome);
@@ -56,10 +60,11 @@ fn egress(ctx: TcContext) -> i32 {
                 return TC_ACT_UNSPEC;
             }
             let headers = length_on_wire.saturating_sub(packet.payload);
-            let mut segments = Segments::new(packet, segment_size(&ctx));
+            let Some(segments) = maps::sent() else { return TC_ACT_UNSPEC };
+            *segments = Segments::new(packet, segment_size(&ctx));
             for _ in 0..MAX_PIECES {
                 // Opaque, so that the loop stays one and its body is there once: three would not fit on the stack.
-                let Some(piece) = black_box(&mut segments).next() else { break };
+                let Some(piece) = black_box(&mut *segments).next() else { break };
                 let outcome = count(&piece, frame::tc_interface(&ctx), &mut counters.flows);
                 let frame_length =
                     if segments.count() == 1 { length_on_wire } else { headers.wrapping_add(piece.payload) };

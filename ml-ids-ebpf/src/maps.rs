@@ -5,7 +5,7 @@ use aya_ebpf::{
     btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
     macros::btf_map,
 };
-use ml_ids_common::{Counters, Datagram, DatagramKey, FlowKey, LockedFlow, MAX_DATAGRAMS};
+use ml_ids_common::{Counters, Datagram, DatagramKey, FlowKey, LockedFlow, MAX_DATAGRAMS, Packet, Segments};
 
 /// A flow table value: a spin lock and the state that it guards.
 pub(crate) type Flow = LockedFlow<bpf_spin_lock>;
@@ -39,6 +39,15 @@ static COUNTERS: PerCpuArray<Counters, 1> = PerCpuArray::new();
 #[btf_map]
 static BLANK: PerCpuArray<[u64; FLOW_WORDS], 1> = PerCpuArray::new();
 
+/// A received packet while it is being counted. The verifier knows nothing of what is in a map, so it follows what comes
+/// after the parser once, and not again for each kind of packet; and on the stack room is scarce.
+#[btf_map]
+static RECEIVED: PerCpuArray<Packet, 1> = PerCpuArray::new();
+
+/// A packet that is being sent, for the same reasons.
+#[btf_map]
+static SENT: PerCpuArray<Segments, 1> = PerCpuArray::new();
+
 /// The test clock in microseconds.
 #[btf_map]
 pub(crate) static CLOCK: Array<u64, 1> = Array::new();
@@ -49,6 +58,22 @@ pub(crate) fn counters() -> Option<&'static mut Counters> {
     let counters = COUNTERS.get_ptr_mut(0)?;
     // SAFETY: a per-CPU slot, and a hook is not interrupted by another hook on its CPU (both run with softirqs off).
     Some(unsafe { &mut *counters })
+}
+
+/// This CPU's place for a received packet.
+#[inline(always)]
+pub(crate) fn received() -> Option<&'static mut Packet> {
+    let packet = RECEIVED.get_ptr_mut(0)?;
+    // SAFETY: a per-CPU slot that holds a packet or zeros, which are one, too; see `counters` for exclusiveness.
+    Some(unsafe { &mut *packet })
+}
+
+/// This CPU's place for a packet that is being sent.
+#[inline(always)]
+pub(crate) fn sent() -> Option<&'static mut Segments> {
+    let segments = SENT.get_ptr_mut(0)?;
+    // SAFETY: as above.
+    Some(unsafe { &mut *segments })
 }
 
 /// A blank value with `key`, ready to be inserted.
