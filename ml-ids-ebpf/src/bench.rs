@@ -54,7 +54,8 @@ fn floor_egress(ctx: TcContext) -> i32 {
     let length = ctx.len();
     frame::make_headers_linear(&ctx, length, Decap::NONE);
     let reader = frame::PacketReader::tc(&ctx);
-    tally(parse_ethernet(&reader, length, Profile::Fixed, Decap::NONE), length, frame::tc_interface(&ctx));
+    let on_wire = length.wrapping_add(frame::tc_tag(&ctx));
+    tally(parse_ethernet(&reader, length, Profile::Fixed, Decap::NONE), on_wire, frame::tc_interface(&ctx));
     TC_ACT_UNSPEC
 }
 

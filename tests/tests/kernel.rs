@@ -1,5 +1,6 @@
 //! Kernel = offline: every capture, packet by packet, through the loaded eBPF programs on the test clock; the records
-//! that come out are byte for byte those of offline replay. Both hooks, all profiles.
+//! that come out are byte for byte those of offline replay, and so are the books. Both hooks, all profiles, with tunnels
+//! looked into and without.
 
 use std::{fs, path::Path};
 
@@ -8,7 +9,7 @@ use ml_ids::{
     offline::{Capture, LinkType, Replay, parse_frame},
     sensor::{KernelReplay, Options, SensorError},
 };
-use ml_ids_common::{FlowRecord, Hook, Profile};
+use ml_ids_common::{Decap, FlowRecord, Hook, HookCounters, Profile};
 use ml_ids_tests::{data, files, fixture};
 
 /// Table size of the kernel replay; a capture with more flows in flight would not fit.
@@ -26,10 +27,12 @@ struct Coverage {
     withheld: u64,
     /// Frames that are not Ethernet, which no hook can be given.
     other_link: u64,
+    /// The books of offline replay.
+    books: HookCounters,
 }
 
-fn load(profile: Profile) -> Result<Option<KernelReplay>> {
-    let options = Options { profile, max_flows: MAX_FLOWS, ring_bytes: 32 << 20, ..Options::default() };
+fn load(profile: Profile, decap: Decap) -> Result<Option<KernelReplay>> {
+    let options = Options { profile, decap, max_flows: MAX_FLOWS, ring_bytes: 32 << 20, ..Options::default() };
     match KernelReplay::load(&options, true) {
         Ok(kernel) => Ok(Some(kernel)),
         Err(SensorError::Permission { .. }) => {
@@ -45,10 +48,10 @@ fn compare(
     path: &Path,
     kernel: &mut KernelReplay,
     hook: Hook,
-    profile: Profile,
+    (profile, decap): (Profile, Decap),
     coverage: &mut Coverage,
 ) -> Result<()> {
-    let mut offline = Replay::new(profile);
+    let mut offline = Replay::new(profile).with_decap(decap);
     let mut expected: Vec<FlowRecord> = Vec::new();
     let mut emit = |record: FlowRecord| -> Result<()> {
         expected.push(record);
@@ -67,7 +70,7 @@ fn compare(
             continue;
         }
         coverage.packets += 1;
-        let parsed = parse_frame(frame.link, frame.data, profile);
+        let parsed = parse_frame(frame.link, frame.data, profile, decap);
         offline.frame(parsed, frame.data.len(), frame.time_us, &mut emit)?;
         if coverage.packets.is_multiple_of(4096) {
             actual.extend(kernel.records());
@@ -89,6 +92,7 @@ fn compare(
     }
     coverage.captures += 1;
     coverage.records += expected.len() as u64;
+    add(&mut coverage.books, &offline.counters().ingress);
     Ok(())
 }
 
@@ -99,13 +103,22 @@ fn difference(kernel: &FlowRecord, offline: &FlowRecord) -> String {
     lines.map(|(kernel, offline)| format!("kernel {} offline {}\n", kernel.trim(), offline.trim())).collect()
 }
 
-fn compare_all(folder: &Path, least: u32) -> Result<()> {
-    for profile in Profile::ALL {
+fn add(sum: &mut HookCounters, books: &HookCounters) {
+    sum.seen += books.seen;
+    sum.seen_bytes += books.seen_bytes;
+    sum.in_flow += books.in_flow;
+    for (sum, count) in sum.skipped.iter_mut().zip(books.skipped) {
+        *sum += count;
+    }
+}
+
+fn compare_all(folder: &Path, least: u32, decap: Decap, profiles: &[Profile]) -> Result<()> {
+    for profile in profiles {
         for hook in Hook::ALL {
-            let Some(mut kernel) = load(profile)? else { return Ok(()) };
+            let Some(mut kernel) = load(*profile, decap)? else { return Ok(()) };
             let mut coverage = Coverage::default();
             for path in files(folder, &["pcap", "pcapng", "cap"])? {
-                compare(&path, &mut kernel, hook, profile, &mut coverage)
+                compare(&path, &mut kernel, hook, (*profile, decap), &mut coverage)
                     .with_context(|| format!("{} at {} in {}", path.display(), hook.name(), profile.name()))?;
             }
             let counters = kernel.counters()?;
@@ -113,10 +126,11 @@ fn compare_all(folder: &Path, least: u32) -> Result<()> {
             ensure!(books.balanced(), "{books:?}");
             let flows = counters.flows;
             ensure!(flows.lost_ring_full == 0, "{flows:?}");
-            let Coverage { captures, packets, records, withheld, other_link } = coverage;
+            let Coverage { captures, packets, records, withheld, other_link, books: expected } = coverage;
+            ensure!(*books == expected, "the kernel's books: {books:?}, offline: {expected:?}");
             eprintln!(
-                "{} {}: {captures} captures, {packets} packets, {records} records equal; {withheld} frames withheld, \
-                 {other_link} are not Ethernet",
+                "{} {} {decap:?}: {captures} captures, {packets} packets, {records} records and the books equal; \
+                 {withheld} frames withheld, {other_link} are not Ethernet",
                 profile.name(),
                 hook.name()
             );
@@ -130,13 +144,19 @@ fn compare_all(folder: &Path, least: u32) -> Result<()> {
 
 #[test]
 fn handmade_captures_give_the_same_records_in_the_kernel() -> Result<()> {
-    compare_all(&fixture("handmade"), 12)
+    compare_all(&fixture("handmade"), 12, Decap::NONE, &Profile::ALL)
 }
 
 #[test]
 fn all_captures_give_the_same_records_in_the_kernel() -> Result<()> {
     let Some(data) = data("captures") else { return Ok(()) };
-    compare_all(&data, 1_000)
+    compare_all(&data, 1_000, Decap::NONE, &Profile::ALL)
+}
+
+#[test]
+fn all_captures_give_the_same_records_in_the_kernel_when_tunnels_are_looked_into() -> Result<()> {
+    let Some(data) = data("captures") else { return Ok(()) };
+    compare_all(&data, 1_000, Decap::ALL, &[Profile::Fixed])
 }
 
 /// A TCP segment from 10.0.0.1:80 to 10.0.0.2:1000 with `payload` bytes.
@@ -157,7 +177,7 @@ fn a_super_packet_counts_in_the_kernel_as_its_segments_do_offline() -> Result<()
     const PSH: u8 = 0x08;
     const SIZE: u16 = 500;
     for profile in Profile::ALL {
-        let Some(mut kernel) = load(profile)? else { return Ok(()) };
+        let Some(mut kernel) = load(profile, Decap::NONE)? else { return Ok(()) };
         let mut offline = Replay::new(profile);
         let mut expected = Vec::new();
         let mut emit = |record: FlowRecord| -> Result<()> {
@@ -174,7 +194,7 @@ fn a_super_packet_counts_in_the_kernel_as_its_segments_do_offline() -> Result<()
                 left -= here;
                 // PSH leaves with the last segment.
                 let frame = segment(here, if left == 0 { ACK | PSH } else { ACK });
-                let parsed = parse_frame(LinkType::ETHERNET, &frame, profile);
+                let parsed = parse_frame(LinkType::ETHERNET, &frame, profile, Decap::NONE);
                 offline.frame(parsed, frame.len(), now_us, &mut emit)?;
                 segments += 1;
             }
