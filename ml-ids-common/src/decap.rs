@@ -159,3 +159,169 @@ fn payload<R: FrameReader>(reader: &R, protocol: u16, at: u32) -> Option<(u16, u
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{vec, vec::Vec};
+
+    use super::*;
+    use crate::{
+        MAX_VLAN_TAGS, Packet, Skip,
+        testing::{ethernet, five_tuple, ipv4, ipv6, join, parse, parse_in_tunnels, tagged, udp},
+    };
+
+    const V4: u16 = 0x0800;
+    const V6: u16 = 0x86dd;
+    const VXLAN_HEADER: [u8; 8] = [8, 0, 0, 0, 0, 0, 42, 0];
+
+    /// What is in all tunnels: UDP from host 7 to host 8.
+    fn inner() -> Vec<u8> {
+        ipv4(7, 8, 17, 0, &udp(1000, 53, &[1; 30]))
+    }
+
+    fn inner_v6() -> Vec<u8> {
+        ipv6(7, 8, 17, &udp(1000, 53, &[1; 30]))
+    }
+
+    /// In IPv4 from host 1 to host 2.
+    fn outer(protocol: u8, payload: &[u8]) -> Vec<u8> {
+        ethernet(V4, &ipv4(1, 2, protocol, 0, payload))
+    }
+
+    fn vxlan(frame: &[u8]) -> Vec<u8> {
+        udp(50_000, 4789, &join(&[&VXLAN_HEADER, frame]))
+    }
+
+    fn geneve(options: usize, protocol: u16, payload: &[u8]) -> Vec<u8> {
+        let [high, low] = protocol.to_be_bytes();
+        udp(50_000, 6081, &join(&[&[(options / 4) as u8, 0, high, low, 0, 0, 42, 0], &vec![0xee; options], payload]))
+    }
+
+    fn gre(flags: u16, protocol: u16, optional: usize, payload: &[u8]) -> Vec<u8> {
+        join(&[&flags.to_be_bytes(), &protocol.to_be_bytes(), &vec![0xee; optional], payload])
+    }
+
+    /// That the packet inside is what counts, and only if this kind of tunnel is looked into.
+    fn assert_inner(kind: Decap, frame: &[u8], what: &str) {
+        for decap in [kind, Decap::ALL] {
+            let packet = parse_in_tunnels(frame, decap).unwrap();
+            assert_eq!(five_tuple(&packet), (7, 1000, 8, 53, 17), "{what}");
+            assert_eq!((packet.payload, packet.padded_payload, packet.header), (30, 30, 8), "{what}");
+        }
+        let others = Decap(Decap::ALL.0 & !kind.0);
+        assert_eq!(parse_in_tunnels(frame, others), parse(frame), "{what}");
+    }
+
+    fn assert_outer(frame: &[u8], what: &str) {
+        let packet: Packet = parse(frame).unwrap();
+        assert_eq!(parse_in_tunnels(frame, Decap::ALL), Ok(packet), "{what}");
+        assert_eq!(packet.key.version, 4, "{what}");
+        assert!(matches!(five_tuple(&packet), (1, _, 2, _, _)), "{what}");
+    }
+
+    #[test]
+    fn vxlan_is_looked_into_at_both_ports_with_tags_and_in_either_ip_version() {
+        let plain = vxlan(&ethernet(V4, &inner()));
+        assert_inner(Decap::VXLAN, &outer(17, &plain), "plain");
+        assert_inner(Decap::VXLAN, &ethernet(V6, &ipv6(1, 2, 17, &plain)), "over IPv6");
+        assert_inner(Decap::VXLAN, &outer(17, &vxlan(&ethernet(V6, &inner_v6()))), "IPv6 inside");
+        let old_port = udp(50_000, 8472, &join(&[&VXLAN_HEADER, &ethernet(V4, &inner())]));
+        assert_inner(Decap::VXLAN, &outer(17, &old_port), "port 8472");
+        let tags = ethernet(0x88a8, &tagged(0x8100, &tagged(V4, &inner())));
+        assert_inner(Decap::VXLAN, &outer(17, &vxlan(&tags)), "tags inside");
+        let tagged_outside = ethernet(0x8100, &tagged(V4, &ipv4(1, 2, 17, 0, &plain)));
+        assert_inner(Decap::VXLAN, &tagged_outside, "a tag outside");
+    }
+
+    #[test]
+    fn geneve_is_looked_into_behind_options_and_with_or_without_ethernet() {
+        for options in [0, 4, 252] {
+            let frame = ethernet(V4, &inner());
+            assert_inner(Decap::GENEVE, &outer(17, &geneve(options, 0x6558, &frame)), "Ethernet");
+            assert_inner(Decap::GENEVE, &outer(17, &geneve(options, V4, &inner())), "IPv4");
+            assert_inner(Decap::GENEVE, &outer(17, &geneve(options, V6, &inner_v6())), "IPv6");
+        }
+    }
+
+    #[test]
+    fn gre_is_looked_into_behind_all_optional_fields() {
+        for (flags, optional) in [(0, 0), (0x8000, 4), (0x2000, 4), (0x1000, 4), (0xa000, 8), (0xb000, 12)] {
+            assert_inner(Decap::GRE, &outer(47, &gre(flags, V4, optional, &inner())), "IPv4");
+            assert_inner(Decap::GRE, &outer(47, &gre(flags, V6, optional, &inner_v6())), "IPv6");
+            let frame = ethernet(0x8100, &tagged(V4, &inner()));
+            assert_inner(Decap::GRE, &outer(47, &gre(flags, 0x6558, optional, &frame)), "Ethernet");
+        }
+        let frame = ethernet(V4, &inner());
+        assert_inner(Decap::GRE, &outer(47, &gre(0, 0x88be, 0, &frame)), "ERSPAN I");
+        assert_inner(Decap::GRE, &outer(47, &gre(0x1000, 0x88be, 4 + 8, &frame)), "ERSPAN II");
+        assert_inner(Decap::GRE, &ethernet(V6, &ipv6(1, 2, 47, &gre(0, V4, 0, &inner()))), "over IPv6");
+    }
+
+    #[test]
+    fn ip_in_ip_is_looked_into_in_all_four_combinations_and_behind_extension_headers() {
+        assert_inner(Decap::IPIP, &outer(4, &inner()), "4 in 4");
+        assert_inner(Decap::IPIP, &outer(41, &inner_v6()), "6 in 4");
+        assert_inner(Decap::IPIP, &ethernet(V6, &ipv6(1, 2, 4, &inner())), "4 in 6");
+        assert_inner(Decap::IPIP, &ethernet(V6, &ipv6(1, 2, 41, &inner_v6())), "6 in 6");
+        // RFC 2473 puts its tunnel encapsulation limit into destination options.
+        let limit = join(&[&[4, 0, 4, 1, 4, 1, 1, 0], &inner()]);
+        assert_inner(Decap::IPIP, &ethernet(V6, &ipv6(1, 2, 60, &limit)), "behind an encapsulation limit");
+    }
+
+    #[test]
+    fn a_tunnel_in_a_tunnel_is_looked_into_as_well() {
+        let innermost = ethernet(V4, &ipv4(3, 4, 47, 0, &gre(0x2000, V4, 4, &inner())));
+        let frame = outer(17, &vxlan(&innermost));
+        let packet = parse_in_tunnels(&frame, Decap::ALL).unwrap();
+        assert_eq!(five_tuple(&packet), (7, 1000, 8, 53, 17));
+        let packet = parse_in_tunnels(&frame, Decap::VXLAN).unwrap();
+        assert_eq!(five_tuple(&packet), (3, 0, 4, 0, 0));
+    }
+
+    #[test]
+    fn a_stack_of_tunnels_has_an_end() {
+        let mut packet = inner();
+        for _ in 0..40 {
+            packet = ipv4(1, 2, 4, 0, &packet);
+        }
+        let parsed = parse_in_tunnels(&ethernet(V4, &packet), Decap::ALL).unwrap();
+        assert_eq!(five_tuple(&parsed), (1, 0, 2, 0, 0));
+    }
+
+    #[test]
+    fn what_is_no_tunnel_after_all_counts_as_it_is() {
+        let frame = ethernet(V4, &inner());
+        assert_outer(&outer(17, &udp(50_000, 4790, &join(&[&VXLAN_HEADER, &frame]))), "another port");
+        assert_outer(&outer(17, &udp(4789, 50_000, &join(&[&VXLAN_HEADER, &frame]))), "the source's port");
+        assert_outer(&outer(17, &udp(50_000, 4789, &join(&[&[0; 8], &frame]))), "VXLAN without its flag");
+        assert_outer(&outer(17, &udp(50_000, 6081, &join(&[&[0x40, 0, 8, 0, 0, 0, 0, 0], &inner()]))), "Geneve 1");
+        assert_outer(&outer(17, &udp(50_000, 4789, &VXLAN_HEADER[..6])), "a header cut short");
+        assert_outer(&outer(17, &udp(50_000, 4789, &join(&[&VXLAN_HEADER, &frame[..12]]))), "Ethernet cut short");
+        assert_outer(&outer(17, &geneve(0, 0x0806, &inner())), "Geneve around ARP");
+        assert_outer(&outer(47, &gre(1, V4, 0, &inner())), "PPTP");
+        assert_outer(&outer(47, &gre(0x4000, V4, 4, &inner())), "GRE with routes");
+        assert_outer(&outer(47, &gre(0, 0x880b, 0, &inner())), "GRE around PPP");
+    }
+
+    #[test]
+    fn a_fragmented_outer_packet_counts_as_it_is() {
+        let datagram = vxlan(&ethernet(V4, &inner()));
+        for fragment in [0x2000, 0x2004, 0x0004] {
+            assert_outer(&ethernet(V4, &ipv4(1, 2, 17, fragment, &datagram)), "VXLAN");
+            assert_outer(&ethernet(V4, &ipv4(1, 2, 4, fragment, &inner())), "IP in IP");
+        }
+    }
+
+    #[test]
+    fn a_broken_packet_inside_is_skipped_for_its_own_reason() {
+        let tunnel = |frame: &[u8]| parse_in_tunnels(&outer(17, &vxlan(frame)), Decap::VXLAN);
+        assert_eq!(tunnel(&ethernet(0x0806, &[0; 28])), Err(Skip::NotIp));
+        assert_eq!(tunnel(&ethernet(V4, &inner()[..10])), Err(Skip::Truncated));
+        assert_eq!(tunnel(&ethernet(V4, &[0x65; 40])), Err(Skip::Malformed));
+        let mut packet = tagged(V4, &inner());
+        for _ in 0..MAX_VLAN_TAGS {
+            packet = tagged(0x8100, &packet);
+        }
+        assert_eq!(tunnel(&ethernet(0x8100, &packet)), Err(Skip::VlanDepth));
+    }
+}

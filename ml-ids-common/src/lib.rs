@@ -9,6 +9,9 @@
 //! ```
 #![no_std]
 
+#[cfg(test)]
+extern crate std;
+
 mod counters;
 mod decap;
 mod direction;
@@ -22,6 +25,8 @@ mod parse;
 mod profile;
 mod record;
 mod segments;
+#[cfg(test)]
+mod testing;
 
 pub use counters::{Counters, FlowCounters, Hook, HookCounters};
 pub use decap::{Decap, MAX_TUNNEL_HEADERS};

@@ -249,3 +249,77 @@ fn word(first: u16, second: u16) -> u32 {
     let ([a, b], [c, d]) = (first.to_ne_bytes(), second.to_ne_bytes());
     u32::from_ne_bytes([a, b, c, d])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{ethernet, five_tuple, ipv4, ipv6, join, parse, tagged, udp};
+
+    #[test]
+    fn sctp_has_ports_and_nothing_else_that_the_features_know() {
+        let header = [0x0b, 0x80, 0x0b, 0x59, 0, 0, 0, 1, 0, 0, 0, 0];
+        let chunk = [0; 40];
+        for frame in [
+            ethernet(0x0800, &ipv4(1, 2, 132, 0, &join(&[&header, &chunk]))),
+            ethernet(0x86dd, &ipv6(1, 2, 132, &join(&[&header, &chunk]))),
+        ] {
+            let packet = parse(&frame).unwrap();
+            assert_eq!(five_tuple(&packet), (1, 0x0b80, 2, 0x0b59, 132));
+            assert_eq!((packet.payload, packet.padded_payload, packet.header, packet.flags.0), (0, 0, 0, 0));
+        }
+        assert_eq!(parse(&ethernet(0x0800, &ipv4(1, 2, 132, 0, &header[..8]))), Err(Skip::Truncated));
+    }
+
+    #[test]
+    fn an_icmp_error_belongs_to_its_own_addresses_and_not_to_the_flow_that_it_quotes() {
+        let quoted = ipv4(2, 9, 17, 0, &udp(1000, 53, &[]));
+        let unreachable = [3, 3, 0, 0, 0, 0, 0, 0];
+        let error = parse(&ethernet(0x0800, &ipv4(1, 2, 1, 0, &join(&[&unreachable, &quoted])))).unwrap();
+        assert_eq!(five_tuple(&error), (1, 0, 2, 0, 0));
+        assert_eq!((error.payload, error.header), (0, 0));
+        // Even when the quoted flow's other end sent it.
+        let from_the_end = parse(&ethernet(0x0800, &ipv4(9, 2, 1, 0, &join(&[&unreachable, &quoted])))).unwrap();
+        let flow = parse(&ethernet(0x0800, &quoted)).unwrap();
+        assert_ne!(from_the_end.key, flow.key);
+        let quoted = ipv6(2, 9, 17, &udp(1000, 53, &[]));
+        let too_big = [2, 0, 0, 0, 0, 0, 5, 0];
+        let error = parse(&ethernet(0x86dd, &ipv6(1, 2, 58, &join(&[&too_big, &quoted])))).unwrap();
+        assert_eq!(five_tuple(&error), (1, 0, 2, 0, 0));
+    }
+
+    #[test]
+    fn tags_are_followed_to_the_limit_and_no_further() {
+        let mut packet = tagged(0x0800, &ipv4(1, 2, 17, 0, &udp(1000, 53, &[1; 5])));
+        for depth in 1..=MAX_VLAN_TAGS {
+            let parsed = parse(&ethernet(if depth % 2 == 0 { 0x8100 } else { 0x88a8 }, &packet)).unwrap();
+            assert_eq!((five_tuple(&parsed), parsed.payload), ((1, 1000, 2, 53, 17), 5), "{depth} tags");
+            packet = tagged(0x8100, &packet);
+        }
+        assert_eq!(parse(&ethernet(0x8100, &packet)), Err(Skip::VlanDepth));
+    }
+
+    #[test]
+    fn extension_headers_are_followed_to_the_limit_and_no_further() {
+        // Options of 8 bytes for an IPv6 chain; the authentication header counts in units of 4, less 2.
+        for (kind, units) in [(0, 0), (43, 0), (60, 0), (135, 0), (51, 0)] {
+            let mut chain = udp(1000, 53, &[1; 5]);
+            let mut next = 17;
+            for depth in 1..=MAX_EXTENSION_HEADERS {
+                chain = join(&[&[next, units, 0, 0, 0, 0, 0, 0], &chain]);
+                next = kind;
+                let parsed = parse(&ethernet(0x86dd, &ipv6(1, 2, next, &chain))).unwrap();
+                assert_eq!((five_tuple(&parsed), parsed.payload), ((1, 1000, 2, 53, 17), 5), "{depth} of {kind}");
+            }
+            chain = join(&[&[next, units, 0, 0, 0, 0, 0, 0], &chain]);
+            assert_eq!(parse(&ethernet(0x86dd, &ipv6(1, 2, kind, &chain))), Err(Skip::ExtensionDepth));
+        }
+    }
+
+    #[test]
+    fn ipv4_options_are_skipped() {
+        let mut packet = ipv4(1, 2, 17, 0, &join(&[&[1; 40], &udp(1000, 53, &[1; 5])]));
+        packet[0] = 0x4f;
+        let parsed = parse(&ethernet(0x0800, &packet)).unwrap();
+        assert_eq!((five_tuple(&parsed), parsed.payload), ((1, 1000, 2, 53, 17), 5));
+    }
+}
