@@ -52,6 +52,8 @@ const GRE: u16 = 47;
 const DESTINATION: u16 = 60;
 /// EtherTypes are greater than this, IP protocol numbers are not: one number tells what a header is.
 const LAST_PROTOCOL: u16 = 255;
+/// What stands for the lengths that 802.3 has in place of an EtherType (a reserved one).
+const NO_ETHERTYPE: u16 = 0xffff;
 const TRANSPARENT_ETHERNET: u16 = 0x6558;
 const ERSPAN: u16 = 0x88be;
 
@@ -63,7 +65,7 @@ pub(crate) fn innermost<R: FrameReader>(reader: &R, ethertype: u16, offset: u32,
     if decap == Decap::NONE {
         return found;
     }
-    let (mut kind, mut at) = found;
+    let (mut kind, mut at) = (frame_type(ethertype), offset);
     for _ in 0..MAX_TUNNEL_HEADERS {
         let Some((next_kind, next_at)) = next(reader, kind, at, decap) else { break };
         let (next_kind, next_at) = (reader.forget(u32::from(next_kind)) as u16, reader.forget(next_at));
@@ -73,6 +75,11 @@ pub(crate) fn innermost<R: FrameReader>(reader: &R, ethertype: u16, offset: u32,
         (kind, at) = (next_kind, next_at);
     }
     found
+}
+
+#[inline(always)]
+const fn frame_type(ethertype: u16) -> u16 {
+    if ethertype <= LAST_PROTOCOL { NO_ETHERTYPE } else { ethertype }
 }
 
 /// Kind and offset of the header after the one of this kind at this offset.
@@ -103,7 +110,7 @@ fn next<R: FrameReader>(reader: &R, kind: u16, at: u32, decap: Decap) -> Option<
         UDP if decap.has(Decap::VXLAN) || decap.has(Decap::GENEVE) => udp(reader, at, decap),
         _ if is_vlan(kind) => {
             let [_, inner] = reader.halfwords::<2>(at)?;
-            Some((u16::from_be(inner), at + 4))
+            Some((frame_type(u16::from_be(inner)), at + 4))
         }
         _ => None,
     }
@@ -154,7 +161,7 @@ fn payload<R: FrameReader>(reader: &R, protocol: u16, at: u32) -> Option<(u16, u
             // Else the compiler checks the sum's parts, and the verifier wants to see the sum checked.
             let at = reader.forget(at);
             let [_, _, _, _, _, _, ethertype] = reader.halfwords::<7>(at)?;
-            Some((u16::from_be(ethertype), at + 14))
+            Some((frame_type(u16::from_be(ethertype)), at + 14))
         }
         _ => None,
     }
@@ -316,6 +323,10 @@ mod tests {
     fn a_broken_packet_inside_is_skipped_for_its_own_reason() {
         let tunnel = |frame: &[u8]| parse_in_tunnels(&outer(17, &vxlan(frame)), Decap::VXLAN);
         assert_eq!(tunnel(&ethernet(0x0806, &[0; 28])), Err(Skip::NotIp));
+        // A length of 802.3, which is no protocol number.
+        assert_eq!(tunnel(&ethernet(4, &inner())), Err(Skip::NotIp));
+        assert_eq!(tunnel(&ethernet(0x8100, &tagged(4, &inner()))), Err(Skip::NotIp));
+        assert_eq!(parse_in_tunnels(&ethernet(4, &inner()), Decap::ALL), Err(Skip::NotIp));
         assert_eq!(tunnel(&ethernet(V4, &inner()[..10])), Err(Skip::Truncated));
         assert_eq!(tunnel(&ethernet(V4, &[0x65; 40])), Err(Skip::Malformed));
         let mut packet = tagged(V4, &inner());

@@ -35,8 +35,7 @@ fn count(packet: &Packet) -> Result<(), Skip> {
     unsafe { bpf_spin_lock(&raw mut (*flow).lock) };
     // SAFETY: the lock is held.
     let state = unsafe { &mut (*flow).state };
-    let outcome =
-        if state.key.same(&packet.key) { state.fragment(packet, now_us) } else { Err(Skip::FragmentOrphan) };
+    let outcome = if state.key.same(&packet.key) { state.fragment(packet, now_us) } else { Err(Skip::FragmentOrphan) };
     // SAFETY: the lock is held.
     unsafe { bpf_spin_unlock(&raw mut (*flow).lock) };
     outcome
