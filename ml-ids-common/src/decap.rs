@@ -90,7 +90,7 @@ fn next<R: FrameReader>(reader: &R, kind: u16, at: u32, decap: Decap) -> Option<
             let [version_ihl_tos, _, _, fragment, ttl_protocol] = reader.halfwords::<5>(at)?;
             let version_ihl = u16::from_be(version_ihl_tos) >> 8;
             let fragmented = u16::from_be(fragment) & (FRAGMENT_OFFSET | MORE_FRAGMENTS) != 0;
-            if version_ihl < 0x45 || version_ihl > 0x4f || fragmented {
+            if !matches!(version_ihl, 0x45..=0x4f) || fragmented {
                 return None;
             }
             Some((u16::from_be(ttl_protocol) & 0xff, at + u32::from(version_ihl & 0x0f) * 4))
