@@ -6,7 +6,8 @@ use ml_ids_common::{Fragment, Packet, Skip};
 
 use crate::{
     clock,
-    maps::{DATAGRAMS, FLOWS},
+    maps::{DATAGRAMS, FLOWS, Flow},
+    slot::Slot,
 };
 
 /// Notes a first fragment. Counts a later one and says what became of it; `None` is a packet still to be counted.
@@ -30,12 +31,16 @@ pub(crate) fn settle(packet: &mut Packet) -> Option<Result<(), Skip>> {
 #[inline(always)]
 fn count(packet: &Packet) -> Result<(), Skip> {
     let now_us = clock::now_us();
-    let flow = FLOWS.get_ptr_mut(&packet.key).ok_or(Skip::FragmentOrphan)?;
-    // SAFETY: `flow` is a live table value; the lock is released below, with no call in between.
+    let promised = FLOWS.get_ptr(&packet.key).ok_or(Skip::FragmentOrphan)?;
+    // SAFETY: a live table value; eight bytes that are written once, before the key is visible.
+    let promised = unsafe { promised.read() };
+    let Slot { flow, .. } = Slot::at(promised.slot).ok_or(Skip::FragmentOrphan)?;
+    // SAFETY: `flow` is a live map value; the lock is released below, with no call in between.
     unsafe { bpf_spin_lock(&raw mut (*flow).lock) };
     // SAFETY: the lock is held.
-    let state = unsafe { &mut (*flow).state };
-    let outcome = if state.key.same(&packet.key) { state.fragment(packet, now_us) } else { Err(Skip::FragmentOrphan) };
+    let Flow { generation, state, .. } = unsafe { &mut *flow };
+    let outcome =
+        if *generation == promised.generation { state.fragment(packet, now_us) } else { Err(Skip::FragmentOrphan) };
     // SAFETY: the lock is held.
     unsafe { bpf_spin_unlock(&raw mut (*flow).lock) };
     outcome

@@ -4,10 +4,13 @@ mod attach;
 pub mod bench;
 mod clock;
 mod drain;
+mod due;
 mod interface;
 mod load;
+mod pressure;
 mod replay;
 mod status;
+mod sweep;
 
 pub use attach::{AttachMode, EgressHook, IngressHook};
 pub use drain::{Drain, DrainReport};
@@ -39,7 +42,7 @@ impl Sensor {
             .iter()
             .map(|interface| attach(&mut loaded, interface, mode))
             .collect::<Result<Vec<_>, SensorError>>()?;
-        let state = Arc::new(SensorState::new(attached, options, loaded.counters()?));
+        let state = Arc::new(SensorState::new(attached, options, loaded.memory_bytes(), loaded.counters()?));
         Ok(Self { loaded, state })
     }
 
