@@ -58,9 +58,9 @@ fn egress(ctx: TcContext) -> i32 {
     let on_wire = length.wrapping_add(frame::tc_tag(&ctx));
     match parse_ethernet(&reader, length, tunables::profile(), tunables::decap()) {
         Ok(packet) => {
-            let headers = on_wire.saturating_sub(packet.payload);
-            let mut segments = Segments::new(&packet, segment_size(&ctx));
             let Some(piece) = scratch::park(packet) else { return TC_ACT_UNSPEC };
+            let headers = on_wire.saturating_sub(piece.payload);
+            let mut segments = Segments::new(piece, segment_size(&ctx));
             if let Some(outcome) = fragments::settle(piece) {
                 book(&mut counters.egress, 1, on_wire, outcome);
                 return TC_ACT_UNSPEC;
