@@ -49,6 +49,7 @@ const UDP: u16 = 17;
 const IPV6_IN_IP: u16 = 41;
 const ROUTING: u16 = 43;
 const GRE: u16 = 47;
+const AUTHENTICATION: u16 = 51;
 const DESTINATION: u16 = 60;
 /// EtherTypes are greater than this, IP protocol numbers are not: one number tells what a header is.
 const LAST_PROTOCOL: u16 = 255;
@@ -99,10 +100,12 @@ fn next<R: FrameReader>(reader: &R, kind: u16, at: u32, decap: Decap) -> Option<
             let [version, _, _, next_hop] = reader.halfwords::<4>(at)?;
             (u16::from_be(version) >> 12 == 6).then_some((u16::from_be(next_hop) >> 8, at + 40))
         }
-        HOP_BY_HOP | ROUTING | DESTINATION => {
+        HOP_BY_HOP | ROUTING | DESTINATION | AUTHENTICATION => {
             let [next_length] = reader.halfwords::<1>(at)?;
             let next_length = u16::from_be(next_length);
-            Some((next_length >> 8, at + (u32::from(next_length & 0xff) + 1) * 8))
+            let length = u32::from(next_length & 0xff);
+            let bytes = if kind == AUTHENTICATION { (length + 2) * 4 } else { (length + 1) * 8 };
+            Some((next_length >> 8, at + bytes))
         }
         IPV4_IN_IP if decap.has(Decap::IPIP) => Some((ETHERTYPE_IPV4, at)),
         IPV6_IN_IP if decap.has(Decap::IPIP) => Some((ETHERTYPE_IPV6, at)),
@@ -273,6 +276,8 @@ mod tests {
         // RFC 2473 puts its tunnel encapsulation limit into destination options.
         let limit = join(&[&[4, 0, 4, 1, 4, 1, 1, 0], &inner()]);
         assert_inner(Decap::IPIP, &ethernet(V6, &ipv6(1, 2, 60, &limit)), "behind an encapsulation limit");
+        let authenticated = join(&[&[4, 1, 0, 0, 0, 0, 0, 9, 0, 0, 0, 1], &inner()]);
+        assert_inner(Decap::IPIP, &outer(51, &authenticated), "behind an authentication header");
     }
 
     #[test]
