@@ -17,20 +17,11 @@ pub(super) struct Datagrams {
 }
 
 impl Datagrams {
-    /// Notes a first fragment; gives a later one the key of its flow. Other packets pass.
+    /// Notes a first fragment; gives a later one the key of its flow.
     ///
     /// # Errors
     /// [`Skip::FragmentOrphan`] when the first fragment is not known.
-    #[inline]
     pub(super) fn resolve(&mut self, packet: &mut Packet) -> Result<(), Skip> {
-        if packet.fragment == Fragment::NONE {
-            return Ok(());
-        }
-        self.fragment(packet)
-    }
-
-    #[cold]
-    fn fragment(&mut self, packet: &mut Packet) -> Result<(), Skip> {
         let key = packet.datagram_key();
         if packet.fragment == Fragment::FIRST {
             self.note(key, packet.datagram());

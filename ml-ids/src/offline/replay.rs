@@ -99,12 +99,8 @@ impl Replay {
         let books = &mut self.counters.ingress;
         books.seen += 1;
         books.seen_bytes += length as u64;
-        let resolved = parsed.and_then(|mut packet| self.datagrams.resolve(&mut packet).map(|()| packet));
-        match resolved {
-            Ok(packet) if packet.fragment == Fragment::LATER => {
-                self.fragment(&packet, now_us);
-                Ok(())
-            }
+        match parsed {
+            Ok(packet) if packet.fragment != Fragment::NONE => self.fragment(packet, now_us, emit),
             Ok(packet) => self.packet(&packet, now_us, emit),
             Err(skip) => {
                 self.skip(skip);
@@ -167,16 +163,28 @@ impl Replay {
         }
     }
 
-    /// Counts a later fragment, whose flow is known.
-    fn fragment(&mut self, packet: &Packet, now_us: u64) {
-        let outcome = match self.find(&packet.key).and_then(|index| self.flows.get_mut(index as usize)) {
-            Some(state) => state.fragment(packet, now_us),
-            None => Err(Skip::FragmentOrphan),
-        };
+    /// Notes a first fragment, which then is a packet like any other, and counts a later one in the flow of the first.
+    #[cold]
+    fn fragment<E>(
+        &mut self,
+        mut packet: Packet,
+        now_us: u64,
+        emit: &mut impl FnMut(FlowRecord) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let resolved = self.datagrams.resolve(&mut packet);
+        if packet.fragment == Fragment::FIRST {
+            return self.packet(&packet, now_us, emit);
+        }
+        let outcome = resolved.and_then(|()| {
+            let index = self.find(&packet.key).ok_or(Skip::FragmentOrphan)?;
+            let state = self.flows.get_mut(index as usize).ok_or(Skip::FragmentOrphan)?;
+            state.fragment(&packet, now_us)
+        });
         match outcome {
             Ok(()) => self.counters.ingress.in_flow += 1,
             Err(skip) => self.skip(skip),
         }
+        Ok(())
     }
 
     /// Ends the flows that are still open, in the order of their first packets.
@@ -354,6 +362,33 @@ mod tests {
         let (ended, counters) = replay(Profile::Fixed, 2, &packets);
         assert_eq!(ended, [row(1, 2, EndReason::EndOfCapture), row(2, 1, EndReason::EndOfCapture)]);
         assert_eq!(counters.ingress.skipped[Skip::TableFull as usize], 1);
+    }
+
+    #[test]
+    fn later_fragments_count_in_the_flow_of_the_first_and_open_none() {
+        let fragment = |fragment, id| Packet { fragment, datagram: id, ..tcp(1, 9, ACK, Profile::Fixed) };
+        let mut replay = Replay::new(Profile::Fixed);
+        let mut ended = Vec::new();
+        let mut emit = |record: FlowRecord| {
+            ended.push(*record.state());
+            Ok::<(), Infallible>(())
+        };
+        for (packet, time) in [
+            (fragment(Fragment::LATER, 7), 0),
+            (fragment(Fragment::FIRST, 7), 1),
+            (fragment(Fragment::LATER, 7), 2),
+            (fragment(Fragment::LATER, 8), 3),
+            (fragment(Fragment::LATER, 7), 120_000_002),
+        ] {
+            let Ok(()) = replay.frame(Ok(packet), 40, time, &mut emit);
+        }
+        let Ok(()) = replay.end(&mut emit);
+        let books = replay.counters().ingress;
+        assert_eq!((books.seen, books.in_flow), (5, 2));
+        assert_eq!(books.skipped[Skip::FragmentOrphan as usize], 2);
+        assert_eq!(books.skipped[Skip::AfterEnd as usize], 1);
+        let [flow] = ended.as_slice() else { panic!("{} flows", ended.len()) };
+        assert_eq!((flow.packets(), flow.forward.fragments, flow.start_us, flow.last), (1, 1, 1, 0));
     }
 
     #[test]
