@@ -99,8 +99,8 @@ pub struct Direction {
     pub bulks: u32,
     /// Packets in bulks.
     pub bulk_packets: u32,
-    /// Always zero.
-    pub reserved: u32,
+    /// Later fragments of IP datagrams. They are none of the packets above.
+    pub fragments: u32,
 }
 
 impl Direction {

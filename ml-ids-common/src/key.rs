@@ -43,7 +43,8 @@ impl Address {
 /// Key of the flow table: both end points in canonical order (the lesser one is `a`), so that the two directions of a
 /// conversation share one entry.
 ///
-/// Packets that are neither TCP nor UDP, and later fragments, have ports 0 and protocol 0, as in the reference tools.
+/// Packets that are neither TCP nor UDP nor SCTP have ports 0 and protocol 0, as in the reference tools: an ICMP error too,
+/// which so never counts in the flow that it quotes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(C)]
 pub struct FlowKey {
@@ -55,7 +56,7 @@ pub struct FlowKey {
     pub port_a: u16,
     /// Port of end point b, host byte order.
     pub port_b: u16,
-    /// IP protocol number: 6, 17, or 0 for everything else.
+    /// IP protocol number: 6, 17, 132, or 0 for everything else.
     pub protocol: u8,
     /// 4 or 6.
     pub version: u8,

@@ -9,10 +9,15 @@
 //! ```
 #![no_std]
 
+#[cfg(test)]
+extern crate std;
+
 mod counters;
+mod decap;
 mod direction;
 mod engine;
 mod flow;
+mod fragment;
 mod frame;
 mod key;
 mod lifetime;
@@ -21,10 +26,14 @@ mod parse;
 mod profile;
 mod record;
 mod segments;
+#[cfg(test)]
+mod testing;
 
 pub use counters::{COUNTER_SETS, Counters, FlowCounters, Hook, HookCounters, SWEEP_COUNTERS, counter_set};
+pub use decap::{Decap, MAX_TUNNEL_HEADERS};
 pub use engine::Plan;
 pub use flow::{Direction, FlowState, Life, LockedFlow, SlotRef, Spans};
+pub use fragment::{Datagram, DatagramKey, Fragment, MAX_DATAGRAMS};
 pub use frame::{FrameReader, SliceReader};
 pub use key::{Address, FlowKey, IpVersion};
 pub use lifetime::{Cost, PRESSED_QUIET_US, PRESSED_UNANSWERED_US, Patience, SWEEP_SLOTS, SweepAction, SweepFrame};
@@ -38,7 +47,7 @@ pub use segments::{MAX_PIECES, Segments};
 mod user {
     //! Marks what the agent exchanges with maps as plain data.
 
-    use crate::{Counters, FlowKey, FlowRecord, FlowState, LockedFlow, SlotRef};
+    use crate::{Counters, Datagram, DatagramKey, FlowKey, FlowRecord, FlowState, LockedFlow, SlotRef};
 
     // SAFETY: repr(C) structs of integers without padding; every bit pattern is valid.
     unsafe impl aya::Pod for FlowKey {}
@@ -52,4 +61,8 @@ mod user {
     unsafe impl aya::Pod for SlotRef {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Counters {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for DatagramKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Datagram {}
 }

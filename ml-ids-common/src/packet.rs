@@ -1,6 +1,6 @@
 //! One parsed packet, and the reasons for which a frame is not one.
 
-use crate::FlowKey;
+use crate::{FlowKey, Fragment};
 
 /// The TCP flag bits as they stand in byte 13 of the header (RFC 9293, RFC 3168).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,6 +59,10 @@ pub struct Packet {
     pub padded_payload: u32,
     /// How many packets like this one, at least 1, pass at one and the same time: the middle of a super-packet.
     pub copies: u32,
+    /// The packet's place in its datagram. A later fragment has no ports until it is given those of its flow.
+    pub fragment: Fragment,
+    /// Identification of the datagram; of meaning in fragments only.
+    pub datagram: u32,
 }
 
 /// Why a frame did not become a counted packet of a flow. The discriminant is the counter's index.
@@ -83,11 +87,13 @@ pub enum Skip {
     Race = 7,
     /// The capture's link type is not supported (offline only).
     LinkType = 8,
+    /// A fragment other than the first, of a datagram whose first one was not seen, or whose flow is not there.
+    FragmentOrphan = 9,
 }
 
 impl Skip {
     /// Number of reasons.
-    pub const COUNT: usize = 9;
+    pub const COUNT: usize = 10;
     /// All reasons, in the order of their numbers.
     pub const ALL: [Self; Self::COUNT] = [
         Self::NotIp,
@@ -99,6 +105,7 @@ impl Skip {
         Self::AfterEnd,
         Self::Race,
         Self::LinkType,
+        Self::FragmentOrphan,
     ];
 
     /// The name used in logs, `/health` and metrics.
@@ -114,6 +121,7 @@ impl Skip {
             Self::AfterEnd => "after_end",
             Self::Race => "race",
             Self::LinkType => "link_type",
+            Self::FragmentOrphan => "fragment_orphan",
         }
     }
 }

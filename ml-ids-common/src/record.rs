@@ -117,10 +117,16 @@ impl FlowRecord {
         (address.to_ip(key.version), port)
     }
 
-    /// IP protocol number: 6, 17, or 0 for everything else.
+    /// IP protocol number: 6, 17, 132, or 0 for everything else.
     #[must_use]
     pub const fn protocol(&self) -> u8 {
         self.0.key.protocol
+    }
+
+    /// True for TCP and UDP. No tool and no model knows the features of other flows.
+    #[must_use]
+    pub const fn is_tcp_or_udp(&self) -> bool {
+        matches!(self.protocol(), 6 | 17)
     }
 
     /// Time from the first to the last packet in microseconds; negative only when a capture runs backwards.

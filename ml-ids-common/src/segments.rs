@@ -71,7 +71,7 @@ impl Segments {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{FlowState, Plan, Profile, SliceReader, parse_ethernet};
+    use crate::{Decap, FlowState, Plan, Profile, SliceReader, parse_ethernet};
 
     fn super_packet(payload: u32, flags: u8) -> Packet {
         let headers = [
@@ -79,7 +79,7 @@ mod tests {
             0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2, // IPv4
             3, 0xe8, 0, 80, 0, 0, 0, 0, 0, 0, 0, 0, 0x50, flags, 0x72, 0x10, 0, 0, 0, 0, // TCP
         ];
-        let packet = parse_ethernet(&SliceReader(&headers), 54, Profile::Fixed).unwrap();
+        let packet = parse_ethernet(&SliceReader(&headers), 54, Profile::Fixed, Decap::NONE).unwrap();
         Packet { payload, padded_payload: payload, ..packet }
     }
 

@@ -13,7 +13,7 @@ use aya_ebpf::{
     macros::{btf_map, classifier, xdp},
     programs::{TcContext, XdpContext},
 };
-use ml_ids_common::{FlowKey, Packet, Profile, Skip, parse_ethernet};
+use ml_ids_common::{Decap, FlowKey, Packet, Profile, Skip, parse_ethernet};
 
 /// What the floor keeps of a flow.
 #[repr(C)]
@@ -44,7 +44,7 @@ fn empty_egress(_ctx: TcContext) -> i32 {
 fn floor_ingress(ctx: XdpContext) -> u32 {
     let reader = frame::PacketReader::xdp(&ctx);
     let length = frame::xdp_length(&ctx);
-    tally(parse_ethernet(&reader, length, Profile::Fixed), length, frame::xdp_interface(&ctx));
+    tally(parse_ethernet(&reader, length, Profile::Fixed, Decap::NONE), length, frame::xdp_interface(&ctx));
     XDP_PASS
 }
 
@@ -52,9 +52,10 @@ fn floor_ingress(ctx: XdpContext) -> u32 {
 #[classifier]
 fn floor_egress(ctx: TcContext) -> i32 {
     let length = ctx.len();
-    frame::make_headers_linear(&ctx, length);
+    frame::make_headers_linear(&ctx, length, Decap::NONE);
     let reader = frame::PacketReader::tc(&ctx);
-    tally(parse_ethernet(&reader, length, Profile::Fixed), length, frame::tc_interface(&ctx));
+    let on_wire = length.wrapping_add(frame::tc_tag(&ctx));
+    tally(parse_ethernet(&reader, length, Profile::Fixed, Decap::NONE), on_wire, frame::tc_interface(&ctx));
     TC_ACT_UNSPEC
 }
 

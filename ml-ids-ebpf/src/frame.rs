@@ -7,10 +7,12 @@ use aya_ebpf::{
     helpers::generated::bpf_xdp_get_buff_len,
     programs::{TcContext, XdpContext},
 };
-use ml_ids_common::{FrameReader, MAX_HEADER_OFFSET};
+use ml_ids_common::{Decap, FrameReader, MAX_HEADER_OFFSET};
 
 /// Bytes of an outgoing socket buffer that are made readable for the parser.
 const LINEAR_BYTES: u32 = 192;
+/// The same when the headers may be those of a tunnel and of the packet inside.
+const LINEAR_BYTES_IN_TUNNEL: u32 = 512;
 
 /// The directly readable part of a packet.
 pub(crate) struct PacketReader<'a> {
@@ -58,7 +60,8 @@ impl FrameReader for PacketReader<'_> {
         let word: *const u16 = core::ptr::with_exposed_provenance(self.data);
         // SAFETY: inside the packet by the check above.
         let (first, second) = unsafe { (word.read_volatile(), word.read_volatile()) };
-        (offset ^ u32::from(first)) ^ u32::from(second)
+        // The mask tells the verifier how wide it is; the compiler cannot know that it is superfluous.
+        ((offset ^ u32::from(first)) ^ u32::from(second)) & 0xffff
     }
 }
 
@@ -82,10 +85,19 @@ pub(crate) fn tc_interface(ctx: &TcContext) -> u32 {
     unsafe { (*ctx.skb.skb).ifindex }
 }
 
+/// Bytes of the VLAN tag that the packet has on the wire, but not in memory because the network card writes it.
+#[inline(always)]
+pub(crate) fn tc_tag(ctx: &TcContext) -> u32 {
+    // SAFETY: the context is the one the kernel gave to the program.
+    let present = unsafe { (*ctx.skb.skb).vlan_present };
+    if present == 0 { 0 } else { 4 }
+}
+
 /// Makes the headers directly readable when the stack has left them in a paged part of the socket buffer.
 #[inline(always)]
-pub(crate) fn make_headers_linear(ctx: &TcContext, length: u32) {
-    let wanted = if length < LINEAR_BYTES { length } else { LINEAR_BYTES };
+pub(crate) fn make_headers_linear(ctx: &TcContext, length: u32, decap: Decap) {
+    let headers = if decap == Decap::NONE { LINEAR_BYTES } else { LINEAR_BYTES_IN_TUNNEL };
+    let wanted = if length < headers { length } else { headers };
     if ctx.data() + (wanted as usize) > ctx.data_end() {
         // A failure leaves the packet as it is: the parser then counts it as truncated.
         let _ = ctx.pull_data(wanted);

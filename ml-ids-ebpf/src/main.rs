@@ -7,6 +7,7 @@
 #![no_main]
 
 mod clock;
+mod fragments;
 mod frame;
 mod maps;
 mod scratch;
@@ -33,11 +34,14 @@ fn ingress(ctx: XdpContext) -> u32 {
     let Some(counters) = maps::counters(counter_set(interface)) else { return XDP_PASS };
     let reader = frame::PacketReader::xdp(&ctx);
     let length = frame::xdp_length(&ctx);
-    let outcome = match parse_ethernet(&reader, length, tunables::profile()) {
-        Ok(packet) => match scratch::park(packet) {
-            Some(packet) => count(packet, interface, &mut counters.flows),
-            None => return XDP_PASS,
-        },
+    let outcome = match parse_ethernet(&reader, length, tunables::profile(), tunables::decap()) {
+        Ok(packet) => {
+            let Some(packet) = scratch::park(packet) else { return XDP_PASS };
+            match fragments::settle(packet) {
+                Some(outcome) => outcome,
+                None => count(packet, interface, &mut counters.flows),
+            }
+        }
         Err(skip) => Err(skip),
     };
     book(&mut counters.ingress, 1, length, outcome);
@@ -85,17 +89,24 @@ fn socket_buffer(ctx: &TcContext, hook: Hook, layer: Layer) -> i32 {
         Hook::Egress => (&mut counters.egress, &mut counters.flows),
     };
     let length = ctx.len();
-    frame::make_headers_linear(ctx, length);
+    frame::make_headers_linear(ctx, length, tunables::decap());
     let reader = frame::PacketReader::tc(ctx);
+    // The wire carries what stands beside the frame, too.
+    let on_wire = length.wrapping_add(frame::tc_tag(ctx));
+    let (profile, decap) = (tunables::profile(), tunables::decap());
     let packet = match layer {
-        Layer::Ethernet => parse_ethernet(&reader, length, tunables::profile()),
-        Layer::Network => parse_network(&reader, ethertype(ctx), 0, length, tunables::profile()),
+        Layer::Ethernet => parse_ethernet(&reader, length, profile, decap),
+        Layer::Network => parse_network(&reader, ethertype(ctx), 0, length, profile, decap),
     };
     match packet {
         Ok(packet) => {
-            let headers = length.saturating_sub(packet.payload);
-            let mut segments = Segments::new(&packet, segment_size(ctx));
             let Some(piece) = scratch::park(packet) else { return TC_ACT_UNSPEC };
+            let headers = on_wire.saturating_sub(piece.payload);
+            let mut segments = Segments::new(piece, segment_size(ctx));
+            if let Some(outcome) = fragments::settle(piece) {
+                book(hook, 1, on_wire, outcome);
+                return TC_ACT_UNSPEC;
+            }
             for _ in 0..MAX_PIECES {
                 // Opaque, so that the loop stays one and its body is there once.
                 if !black_box(&mut segments).next(piece) {
@@ -103,11 +114,11 @@ fn socket_buffer(ctx: &TcContext, hook: Hook, layer: Layer) -> i32 {
                 }
                 let (copies, payload) = (piece.copies, piece.payload);
                 let outcome = count(piece, interface, flows);
-                let frame_length = if segments.count() == 1 { length } else { headers.wrapping_add(payload) };
+                let frame_length = if segments.count() == 1 { on_wire } else { headers.wrapping_add(payload) };
                 book(hook, copies, frame_length, outcome);
             }
         }
-        Err(skip) => book(hook, 1, length, Err(skip)),
+        Err(skip) => book(hook, 1, on_wire, Err(skip)),
     }
     TC_ACT_UNSPEC
 }

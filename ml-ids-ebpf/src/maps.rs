@@ -2,10 +2,10 @@
 
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, bpf_spin_lock},
-    btf_maps::{Array, HashMap, PerCpuArray, RingBuf, Stack},
+    btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf, Stack},
     macros::btf_map,
 };
-use ml_ids_common::{COUNTER_SETS, Counters, FlowKey, LockedFlow, SlotRef};
+use ml_ids_common::{COUNTER_SETS, Counters, Datagram, DatagramKey, FlowKey, LockedFlow, MAX_DATAGRAMS, SlotRef};
 
 /// A slot of the state array: a spin lock and the state that it guards.
 pub(crate) type Flow = LockedFlow<bpf_spin_lock>;
@@ -36,6 +36,10 @@ pub(crate) static DUE: Array<u64, MAX_FLOWS, { BPF_F_MMAPABLE as usize }> = Arra
 /// Where the search for something to evict goes on. Updates that are lost do no harm.
 #[btf_map]
 pub(crate) static HAND: Array<u32, 1> = Array::new();
+
+/// What first fragments tell of their datagrams. Only fragments touch it.
+#[btf_map]
+pub(crate) static DATAGRAMS: LruHashMap<DatagramKey, Datagram, { MAX_DATAGRAMS as usize }> = LruHashMap::new();
 
 /// Finished flows on their way to the agent.
 #[btf_map]

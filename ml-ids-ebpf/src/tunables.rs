@@ -2,12 +2,14 @@
 //! branches of the other profiles.
 
 use aya_ebpf::Global;
-use ml_ids_common::{LINGER_US, Profile};
+use ml_ids_common::{Decap, LINGER_US, Profile};
 
 #[unsafe(no_mangle)]
 static PROFILE: Global<u8> = Global::new(Profile::Fixed as u8);
 #[unsafe(no_mangle)]
 static LINGER: Global<u64> = Global::new(LINGER_US);
+#[unsafe(no_mangle)]
+static DECAP: Global<u8> = Global::new(Decap::NONE.0);
 #[unsafe(no_mangle)]
 static TEST_CLOCK: Global<u8> = Global::new(0);
 
@@ -25,6 +27,12 @@ pub(crate) fn profile() -> Profile {
 #[inline(always)]
 pub(crate) fn linger_us() -> u64 {
     LINGER.load()
+}
+
+/// The tunnels that are looked into.
+#[inline(always)]
+pub(crate) fn decap() -> Decap {
+    Decap(DECAP.load())
 }
 
 /// True when the time comes from a map instead of the kernel, so that tests can replay captures.

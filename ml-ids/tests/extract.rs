@@ -92,6 +92,31 @@ fn other_protocols_are_written_on_demand() -> Result<()> {
 }
 
 #[test]
+fn tunnels_are_looked_into_on_demand() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    // UDP in IPv4 in IPv4, in a raw IP capture.
+    let mut capture = [0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 101, 0, 0, 0].to_vec();
+    capture.extend([1, 0, 0, 0, 0, 0, 0, 0, 50, 0, 0, 0, 50, 0, 0, 0]);
+    capture.extend([0x45, 0, 0, 50, 0, 0, 0, 0, 64, 4, 0, 0, 10, 1, 0, 1, 10, 1, 0, 2]);
+    capture.extend([0x45, 0, 0, 30, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
+    capture.extend([0, 7, 0, 53, 0, 10, 0, 0, b'h', b'i']);
+    let path = folder.path().join("ipip.pcap");
+    fs::write(&path, capture)?;
+    for decap in ["vxlan,ipip", "all"] {
+        let output = extract().args(["--decap", decap]).arg(&path).output()?;
+        assert_eq!(outcome(&output), (Some(0), "1 packets, 1 flows, 1 rows, 0 packets skipped\n".to_owned()));
+        assert!(text(&output.stdout).contains("\n10.0.0.1-10.0.0.2-7-53-17,"), "{decap}");
+    }
+    for decap in [&[][..], &["--decap", "vxlan,gre"]] {
+        let output = extract().args(decap).arg("--all").arg(&path).output()?;
+        assert!(text(&output.stdout).contains("\n10.1.0.1-10.1.0.2-0-0-0,"), "{decap:?}");
+    }
+    let output = extract().args(["--decap", "l2tp"]).arg(&path).output()?;
+    assert_eq!(output.status.code(), Some(2));
+    Ok(())
+}
+
+#[test]
 fn a_cut_capture_is_processed_as_far_as_it_goes_and_reported() -> Result<()> {
     let mut capture = fs::read(fixture("tcp_basic.pcap"))?;
     capture.truncate(capture.len() - 1);

@@ -63,8 +63,8 @@ pub fn extract(path: &Path, profile: Profile) -> Result<Vec<Row>> {
     let mut replay = Replay::new(profile);
     let mut rows = Vec::new();
     offline::replay(&mut capture, &mut replay, |record| {
-        let id = FlowId::of(&record);
-        if id.protocol != 0 {
+        if record.is_tcp_or_udp() {
+            let id = FlowId::of(&record);
             let values = features::compute(&record, profile);
             rows.push(Row { id, start_us: record.state().start_us, values });
         }

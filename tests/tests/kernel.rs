@@ -1,5 +1,6 @@
 //! Kernel = offline: every capture, packet by packet, through the loaded eBPF programs on the test clock; the records
-//! that come out are byte for byte those of offline replay. Both hooks, all profiles.
+//! that come out are byte for byte those of offline replay, and so are the books. Both hooks, all profiles, with tunnels
+//! looked into and without.
 
 use std::{fs, path::Path};
 
@@ -8,7 +9,7 @@ use ml_ids::{
     offline::{Capture, LinkType, Replay, parse_frame},
     sensor::{KernelReplay, Options, SensorError},
 };
-use ml_ids_common::{FlowRecord, Hook, Profile};
+use ml_ids_common::{Decap, FlowRecord, FlowState, Hook, HookCounters, Profile, Skip};
 use ml_ids_tests::{data, files, fixture};
 
 /// Table size of the kernel replay; a capture with more flows in flight would not fit.
@@ -22,14 +23,18 @@ struct Coverage {
     captures: u32,
     packets: u64,
     records: u64,
+    /// Later fragments that found their flow.
+    fragments: u64,
     /// Frames that a test run does not take; they are withheld from both sides.
     withheld: u64,
     /// Frames that are not Ethernet, which no hook can be given.
     other_link: u64,
+    /// The books of offline replay.
+    books: HookCounters,
 }
 
-fn load(profile: Profile) -> Result<Option<KernelReplay>> {
-    let options = Options { profile, max_flows: MAX_FLOWS, ring_bytes: 32 << 20, ..Options::default() };
+fn load(profile: Profile, decap: Decap) -> Result<Option<KernelReplay>> {
+    let options = Options { profile, decap, max_flows: MAX_FLOWS, ring_bytes: 32 << 20, ..Options::default() };
     match KernelReplay::load(&options, true) {
         Ok(kernel) => Ok(Some(kernel)),
         Err(SensorError::Permission { .. }) => {
@@ -45,10 +50,10 @@ fn compare(
     path: &Path,
     kernel: &mut KernelReplay,
     hook: Hook,
-    profile: Profile,
+    (profile, decap): (Profile, Decap),
     coverage: &mut Coverage,
 ) -> Result<()> {
-    let mut offline = Replay::new(profile);
+    let mut offline = Replay::new(profile).with_decap(decap);
     let mut expected: Vec<FlowRecord> = Vec::new();
     let mut emit = |record: FlowRecord| -> Result<()> {
         expected.push(record);
@@ -67,7 +72,7 @@ fn compare(
             continue;
         }
         coverage.packets += 1;
-        let parsed = parse_frame(frame.link, frame.data, profile);
+        let parsed = parse_frame(frame.link, frame.data, profile, decap);
         offline.frame(parsed, frame.data.len(), frame.time_us, &mut emit)?;
         if coverage.packets.is_multiple_of(4096) {
             actual.extend(kernel.records());
@@ -89,6 +94,11 @@ fn compare(
     }
     coverage.captures += 1;
     coverage.records += expected.len() as u64;
+    for record in &expected {
+        let FlowState { forward, backward, .. } = record.state();
+        coverage.fragments += u64::from(forward.fragments) + u64::from(backward.fragments);
+    }
+    add(&mut coverage.books, &offline.counters().ingress);
     Ok(())
 }
 
@@ -99,13 +109,22 @@ fn difference(kernel: &FlowRecord, offline: &FlowRecord) -> String {
     lines.map(|(kernel, offline)| format!("kernel {} offline {}\n", kernel.trim(), offline.trim())).collect()
 }
 
-fn compare_all(folder: &Path, least: u32) -> Result<()> {
-    for profile in Profile::ALL {
+fn add(sum: &mut HookCounters, books: &HookCounters) {
+    sum.seen += books.seen;
+    sum.seen_bytes += books.seen_bytes;
+    sum.in_flow += books.in_flow;
+    for (sum, count) in sum.skipped.iter_mut().zip(books.skipped) {
+        *sum += count;
+    }
+}
+
+fn compare_all(folder: &Path, least: u32, decap: Decap, profiles: &[Profile]) -> Result<()> {
+    for profile in profiles {
         for hook in Hook::ALL {
-            let Some(mut kernel) = load(profile)? else { return Ok(()) };
+            let Some(mut kernel) = load(*profile, decap)? else { return Ok(()) };
             let mut coverage = Coverage::default();
             for path in files(folder, &["pcap", "pcapng", "cap"])? {
-                compare(&path, &mut kernel, hook, profile, &mut coverage)
+                compare(&path, &mut kernel, hook, (*profile, decap), &mut coverage)
                     .with_context(|| format!("{} at {} in {}", path.display(), hook.name(), profile.name()))?;
             }
             let counters = kernel.counters()?;
@@ -113,16 +132,20 @@ fn compare_all(folder: &Path, least: u32) -> Result<()> {
             ensure!(books.balanced(), "{books:?}");
             let flows = counters.flows;
             ensure!(flows.lost_ring_full == 0, "{flows:?}");
-            let Coverage { captures, packets, records, withheld, other_link } = coverage;
+            let Coverage { captures, packets, records, fragments, withheld, other_link, books: expected } = coverage;
+            ensure!(*books == expected, "the kernel's books: {books:?}, offline: {expected:?}");
             eprintln!(
-                "{} {}: {captures} captures, {packets} packets, {records} records equal; {withheld} frames withheld, \
-                 {other_link} are not Ethernet",
+                "{} {} {decap:?}: {captures} captures, {packets} packets, {records} records and the books equal, \
+                 {fragments} later fragments in them; {withheld} frames withheld, {other_link} are not Ethernet",
                 profile.name(),
                 hook.name()
             );
             ensure!(captures >= least, "only {captures} captures were compared");
             // Else a kernel that refused everything would pass.
             ensure!(withheld * 100 < packets, "{withheld} of {packets} frames were withheld");
+            // All captures hold both kinds of later fragment.
+            let orphans = books.skipped.get(Skip::FragmentOrphan as usize).copied().unwrap_or(0);
+            ensure!(captures < 1_000 || (fragments > 0 && orphans > 0), "{fragments} fragments, {orphans} orphans");
         }
     }
     Ok(())
@@ -130,13 +153,19 @@ fn compare_all(folder: &Path, least: u32) -> Result<()> {
 
 #[test]
 fn handmade_captures_give_the_same_records_in_the_kernel() -> Result<()> {
-    compare_all(&fixture("handmade"), 12)
+    compare_all(&fixture("handmade"), 12, Decap::NONE, &Profile::ALL)
 }
 
 #[test]
 fn all_captures_give_the_same_records_in_the_kernel() -> Result<()> {
     let Some(data) = data("captures") else { return Ok(()) };
-    compare_all(&data, 1_000)
+    compare_all(&data, 1_000, Decap::NONE, &Profile::ALL)
+}
+
+#[test]
+fn all_captures_give_the_same_records_in_the_kernel_when_tunnels_are_looked_into() -> Result<()> {
+    let Some(data) = data("captures") else { return Ok(()) };
+    compare_all(&data, 1_000, Decap::ALL, &[Profile::Fixed])
 }
 
 /// A TCP segment from 10.0.0.1:80 to 10.0.0.2:1000 with `payload` bytes.
@@ -151,14 +180,37 @@ fn segment(payload: u16, flags: u8) -> Vec<u8> {
     frame
 }
 
+/// The frame in VXLAN from 10.1.0.1 to 10.1.0.2.
+fn in_vxlan(frame: &[u8]) -> Vec<u8> {
+    let [high, low] = (20 + 8 + 8 + frame.len() as u16).to_be_bytes();
+    let [udp_high, udp_low] = (8 + 8 + frame.len() as u16).to_be_bytes();
+    let mut outer = vec![
+        2, 0, 0, 0, 0, 3, 2, 0, 0, 0, 0, 4, 8, 0, // Ethernet
+        0x45, 0, high, low, 0, 0, 0x40, 0, 64, 17, 0, 0, 10, 1, 0, 1, 10, 1, 0, 2, // IPv4
+        0xc0, 0, 0x12, 0xb5, udp_high, udp_low, 0, 0, // UDP
+        8, 0, 0, 0, 0, 0, 42, 0, // VXLAN
+    ];
+    outer.extend_from_slice(frame);
+    outer
+}
+
 #[test]
 fn a_super_packet_counts_in_the_kernel_as_its_segments_do_offline() -> Result<()> {
+    super_packets(Decap::NONE, <[u8]>::to_vec)
+}
+
+#[test]
+fn a_super_packet_in_a_tunnel_is_cut_by_the_payload_of_the_packet_inside() -> Result<()> {
+    super_packets(Decap::VXLAN, in_vxlan)
+}
+
+fn super_packets(decap: Decap, wrap: fn(&[u8]) -> Vec<u8>) -> Result<()> {
     const ACK: u8 = 0x10;
     const PSH: u8 = 0x08;
     const SIZE: u16 = 500;
     for (profile, hook) in Profile::ALL.into_iter().flat_map(|profile| Hook::ALL.map(|hook| (profile, hook))) {
-        let Some(mut kernel) = load(profile)? else { return Ok(()) };
-        let mut offline = Replay::new(profile);
+        let Some(mut kernel) = load(profile, decap)? else { return Ok(()) };
+        let mut offline = Replay::new(profile).with_decap(decap);
         let mut expected = Vec::new();
         let mut emit = |record: FlowRecord| -> Result<()> {
             expected.push(record);
@@ -167,14 +219,15 @@ fn a_super_packet_counts_in_the_kernel_as_its_segments_do_offline() -> Result<()
         let mut segments = 0;
         for (round, payload) in [1u16, 500, 501, 1000, 2999].into_iter().enumerate() {
             let now_us = 1_000_000 + 700_000 * round as u64;
-            ensure!(kernel.super_packet(hook, &segment(payload, ACK | PSH), SIZE.into(), now_us)?, "{payload} bytes");
+            let frame = wrap(&segment(payload, ACK | PSH));
+            ensure!(kernel.super_packet(hook, &frame, SIZE.into(), now_us)?, "{payload} bytes refused");
             let mut left = payload;
             while left > 0 {
                 let here = left.min(SIZE);
                 left -= here;
                 // PSH leaves with the last segment.
-                let frame = segment(here, if left == 0 { ACK | PSH } else { ACK });
-                let parsed = parse_frame(LinkType::ETHERNET, &frame, profile);
+                let frame = wrap(&segment(here, if left == 0 { ACK | PSH } else { ACK }));
+                let parsed = parse_frame(LinkType::ETHERNET, &frame, profile, decap);
                 offline.frame(parsed, frame.len(), now_us, &mut emit)?;
                 segments += 1;
             }

@@ -12,7 +12,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use indicatif::{ProgressBar, ProgressStyle};
 use ml_ids_common::{Counters, Profile, Skip};
 
-use super::exit::Exit;
+use super::{decap::DecapArgs, exit::Exit};
 use crate::{
     features,
     offline::{
@@ -24,7 +24,6 @@ use crate::{
 
 /// Bytes gathered before they are written.
 pub(super) const WRITE_SIZE: usize = 256 * 1024;
-const OTHER_PROTOCOLS: u8 = 0;
 
 /// Compute the 78 CIC-IDS2017 features of every flow of a capture.
 #[derive(clap::Args, Debug)]
@@ -41,9 +40,11 @@ pub(super) struct Args {
     /// How rows are written
     #[arg(short, long, value_enum, default_value_t = Format::Csv)]
     format: Format,
-    /// Also write flows that are neither TCP nor UDP, as protocol 0
+    /// Also write flows that are neither TCP nor UDP: SCTP as protocol 132, the others as protocol 0
     #[arg(long)]
     all: bool,
+    #[command(flatten)]
+    decap: DecapArgs,
 }
 
 /// Parses a profile's name.
@@ -71,7 +72,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     };
     let output = name(&args.output, "standard output");
     let out = create(&args.output).with_context(|| format!("cannot create {output}"))?;
-    let mut replay = Replay::new(args.profile);
+    let mut replay = Replay::new(args.profile).with_decap(args.decap.tunnels());
     let mut rows = 0;
     let damage = match write(&mut capture, &mut replay, out, args, &mut rows) {
         Ok(damage) => damage,
@@ -92,7 +93,7 @@ fn write<R: Read>(
 ) -> io::Result<Option<CaptureError>> {
     let mut writer = RowWriter::new(BufWriter::with_capacity(WRITE_SIZE, out), args.format, &[])?;
     let damage = offline::replay(capture, replay, |record| {
-        if record.state().key.protocol == OTHER_PROTOCOLS && !args.all {
+        if !record.is_tcp_or_udp() && !args.all {
             return Ok(());
         }
         *rows += 1;

@@ -3,6 +3,7 @@
 
 mod bench;
 mod csv_rows;
+mod decap;
 mod exit;
 mod extract;
 mod model;

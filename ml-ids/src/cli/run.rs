@@ -12,6 +12,7 @@ use ml_ids_common::{Counters, FlowCounters};
 use tokio::sync::watch;
 
 use super::{
+    decap::DecapArgs,
     exit::Exit,
     serve::{ListenArgs, ModelArgs},
     wiring::{SensorView, load_model, shutdown_signal},
@@ -73,6 +74,8 @@ pub(super) struct Args {
     /// Log verdicts that are no alerts, too
     #[arg(long, env = "LOG_NEGATIVE_PREDICTIONS", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
     log_negative_predictions: bool,
+    #[command(flatten)]
+    decap: DecapArgs,
     #[command(flatten)]
     listen: ListenArgs,
     #[command(flatten)]
@@ -149,6 +152,7 @@ struct Running {
 fn start(args: &Args, model: Arc<Model>, state: &AppState) -> Result<Running> {
     let options = Options {
         profile: model.contract().profile,
+        decap: args.decap.tunnels(),
         max_flows: args.max_flows,
         ring_bytes: args.ring_bytes,
         linger: args.linger,

@@ -12,6 +12,7 @@ use serde::{Serializer as _, ser::SerializeMap as _};
 
 use super::{
     csv_rows::CsvRows,
+    decap::DecapArgs,
     exit::{Exit, is_broken_pipe},
     extract::{WRITE_SIZE, create, name, progress, refuse_same_file},
     rows::{RowError, RowSource},
@@ -46,6 +47,8 @@ pub(super) struct ScoreArgs {
     /// How verdicts are written
     #[arg(long, value_enum, default_value_t = Format::Jsonl)]
     pub format: Format,
+    #[command(flatten)]
+    pub decap: DecapArgs,
 }
 
 /// What was scored.
@@ -111,7 +114,7 @@ fn score_a_capture(
     };
     let judge = Judge::new(Arc::new(model));
     let Scored { tally, packets, damage } =
-        score_capture(&mut capture, &judge, open_output(&args.output)?, args.format)?;
+        score_capture(&mut capture, &judge, args.decap.tunnels(), open_output(&args.output)?, args.format)?;
     writeln!(report, "{name}: {packets} packets, {} flows scored, {} alerts", tally.scored, tally.alerts)?;
     damage.map_or(Ok(Exit::Done), |error| refuse(report, format_args!("error: {name}: {error}")))
 }
@@ -373,6 +376,7 @@ mod tests {
             output: output.clone(),
             model: Source::Embedded,
             format: Format::Jsonl,
+            decap: DecapArgs::default(),
         };
         assert_eq!(run(&args(&input)).unwrap(), Exit::BadInput);
         std::fs::write(&input, "a,b\n1,2\n").unwrap();

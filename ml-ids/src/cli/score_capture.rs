@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 
-use ml_ids_common::FlowRecord;
+use ml_ids_common::{Decap, FlowRecord};
 
 use super::score::Tally;
 use crate::{
@@ -32,15 +32,16 @@ pub(super) struct Scored {
 pub(super) fn score_capture<R: Read>(
     capture: &mut Capture<R>,
     judge: &Judge,
+    decap: Decap,
     output: impl Write,
     format: Format,
 ) -> anyhow::Result<Scored> {
-    let mut replay = Replay::new(judge.model().contract().profile);
+    let mut replay = Replay::new(judge.model().contract().profile).with_decap(decap);
     let mut writer = RowWriter::new(output, format, &COLUMNS)?;
     let mut tally = Tally::default();
     let mut batch: Vec<FlowRecord> = Vec::with_capacity(BATCH);
     let damage = offline::replay(capture, &mut replay, |record| {
-        if record.protocol() != 0 {
+        if record.is_tcp_or_udp() {
             batch.push(record);
         }
         if batch.len() < BATCH {

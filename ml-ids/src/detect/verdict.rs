@@ -66,5 +66,5 @@ impl Judge {
 /// TCP and UDP flows are judged; the models know no others.
 #[must_use]
 pub(super) const fn is_judged(record: &FlowRecord) -> bool {
-    record.protocol() != 0
+    record.is_tcp_or_udp()
 }

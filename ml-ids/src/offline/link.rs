@@ -1,6 +1,6 @@
 //! Link layers: from a captured frame to the network layer.
 
-use ml_ids_common::{Packet, Profile, Skip, SliceReader, parse_ethernet, parse_network};
+use ml_ids_common::{Decap, Packet, Profile, Skip, SliceReader, parse_ethernet, parse_network};
 
 /// A link type number of <https://www.tcpdump.org/linktypes.html>.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -30,16 +30,16 @@ impl LinkType {
 const IPV4: u16 = 0x0800;
 const IPV6: u16 = 0x86dd;
 
-/// Parses a captured frame.
+/// Parses a captured frame: of a tunnel that is in `decap` the packet inside.
 ///
 /// # Errors
 /// The reason for which the frame is not a packet of a flow.
 #[inline]
-pub fn parse_frame(link: LinkType, frame: &[u8], profile: Profile) -> Result<Packet, Skip> {
+pub fn parse_frame(link: LinkType, frame: &[u8], profile: Profile, decap: Decap) -> Result<Packet, Skip> {
     let reader = SliceReader(frame);
     let length = u32::try_from(frame.len()).map_err(|_| Skip::Malformed)?;
     let (ethertype, offset) = match link {
-        LinkType::ETHERNET => return parse_ethernet(&reader, length, profile),
+        LinkType::ETHERNET => return parse_ethernet(&reader, length, profile, decap),
         LinkType::LINUX_SLL => (ethertype(frame, 14)?, 16),
         LinkType::LINUX_SLL2 => (ethertype(frame, 0)?, 20),
         LinkType::RAW | LinkType::RAW_BSD => (raw(frame)?, 0),
@@ -49,7 +49,7 @@ pub fn parse_frame(link: LinkType, frame: &[u8], profile: Profile) -> Result<Pac
         LinkType::LOOP => (family(frame, false)?, 4),
         _ => return Err(Skip::LinkType),
     };
-    parse_network(&reader, ethertype, offset, length, profile)
+    parse_network(&reader, ethertype, offset, length, profile, decap)
 }
 
 fn ethertype(frame: &[u8], offset: usize) -> Result<u16, Skip> {
@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn every_supported_link_type_leads_to_the_same_packet() {
-        let expected = parse_frame(LinkType::RAW, &UDP, Profile::Fixed).unwrap();
+        let expected = parse_frame(LinkType::RAW, &UDP, Profile::Fixed, Decap::NONE).unwrap();
         assert_eq!((expected.key.port_a, expected.key.port_b, expected.key.protocol), (1, 2, 17));
         let ethernet = with_header(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0]);
         let sll = with_header(&[0, 0, 0, 1, 0, 6, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0]);
@@ -109,13 +109,13 @@ mod tests {
             (LinkType::NULL, with_header(&[0, 0, 0, 2])),
             (LinkType::LOOP, with_header(&[0, 0, 0, 2])),
         ] {
-            assert_eq!(parse_frame(link, &frame, Profile::Fixed), Ok(expected), "{link:?}");
+            assert_eq!(parse_frame(link, &frame, Profile::Fixed, Decap::NONE), Ok(expected), "{link:?}");
         }
     }
 
     #[test]
     fn frames_without_a_packet_say_why() {
-        let parse = |link, frame: &[u8]| parse_frame(LinkType(link), frame, Profile::Fixed);
+        let parse = |link, frame: &[u8]| parse_frame(LinkType(link), frame, Profile::Fixed, Decap::NONE);
         assert_eq!(parse(127, &UDP), Err(Skip::LinkType));
         assert_eq!(parse(101, &[]), Err(Skip::Truncated));
         assert_eq!(parse(101, &[0x50; 40]), Err(Skip::NotIp));

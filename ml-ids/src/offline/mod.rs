@@ -6,6 +6,7 @@
 
 mod buffer;
 mod capture;
+mod fragments;
 mod link;
 mod pcapng;
 mod replay;
@@ -32,11 +33,11 @@ pub fn replay<R: Read, E>(
     replay: &mut Replay,
     mut emit: impl FnMut(FlowRecord) -> Result<(), E>,
 ) -> Result<Option<CaptureError>, E> {
-    let profile = replay.profile();
+    let (profile, decap) = (replay.profile(), replay.decap());
     let damage = loop {
         match capture.next_frame() {
             Ok(Some(frame)) => {
-                let parsed = parse_frame(frame.link, frame.data, profile);
+                let parsed = parse_frame(frame.link, frame.data, profile, decap);
                 replay.frame(parsed, frame.data.len(), frame.time_us, &mut emit)?;
             }
             Ok(None) => break None,

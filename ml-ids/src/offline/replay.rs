@@ -4,7 +4,11 @@ use std::hash::{BuildHasher, Hasher};
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
-use ml_ids_common::{Address, Counters, EndReason, FlowKey, FlowRecord, FlowState, Life, Packet, Plan, Profile, Skip};
+use ml_ids_common::{
+    Address, Counters, Decap, EndReason, FlowKey, FlowRecord, FlowState, Fragment, Life, Packet, Plan, Profile, Skip,
+};
+
+use super::fragments::Datagrams;
 
 /// Most five-tuples that are kept at a time, about 4.5 GB. A packet that would open one more is skipped as
 /// [`Skip::TableFull`].
@@ -15,12 +19,14 @@ pub const MAX_FLOWS: usize = 1 << 23;
 /// Nothing ends a flow but its own packets and the end of the capture, exactly as in the reference tools.
 pub struct Replay {
     profile: Profile,
+    decap: Decap,
     counters: Counters,
     /// Every five-tuple met, in the order of their first packets. An ended flow's entry is vacant until its next one.
     flows: Vec<FlowState>,
     /// Indices into `flows` by key.
     table: HashTable<u32>,
     hasher: RandomState,
+    datagrams: Datagrams,
     max_flows: usize,
 }
 
@@ -30,10 +36,12 @@ impl Replay {
     pub fn new(profile: Profile) -> Self {
         Self {
             profile,
+            decap: Decap::NONE,
             counters: Counters::default(),
             flows: Vec::new(),
             table: HashTable::new(),
             hasher: RandomState::default(),
+            datagrams: Datagrams::default(),
             max_flows: MAX_FLOWS,
         }
     }
@@ -43,6 +51,19 @@ impl Replay {
     pub fn with_max_flows(mut self, max_flows: usize) -> Self {
         self.max_flows = max_flows.min(u32::MAX as usize);
         self
+    }
+
+    /// The same with tunnels to be looked into.
+    #[must_use]
+    pub const fn with_decap(mut self, decap: Decap) -> Self {
+        self.decap = decap;
+        self
+    }
+
+    /// The tunnels whose inner packets are counted.
+    #[must_use]
+    pub const fn decap(&self) -> Decap {
+        self.decap
     }
 
     /// The profile that packets are counted by.
@@ -79,6 +100,7 @@ impl Replay {
         books.seen += 1;
         books.seen_bytes += length as u64;
         match parsed {
+            Ok(packet) if packet.fragment != Fragment::NONE => self.fragment(packet, now_us, emit),
             Ok(packet) => self.packet(&packet, now_us, emit),
             Err(skip) => {
                 self.skip(skip);
@@ -141,6 +163,30 @@ impl Replay {
         }
     }
 
+    /// Notes a first fragment, which then is a packet like any other, and counts a later one in the flow of the first.
+    #[cold]
+    fn fragment<E>(
+        &mut self,
+        mut packet: Packet,
+        now_us: u64,
+        emit: &mut impl FnMut(FlowRecord) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let resolved = self.datagrams.resolve(&mut packet);
+        if packet.fragment == Fragment::FIRST {
+            return self.packet(&packet, now_us, emit);
+        }
+        let outcome = resolved.and_then(|()| {
+            let index = self.find(&packet.key).ok_or(Skip::FragmentOrphan)?;
+            let state = self.flows.get_mut(index as usize).ok_or(Skip::FragmentOrphan)?;
+            state.fragment(&packet, now_us)
+        });
+        match outcome {
+            Ok(()) => self.counters.ingress.in_flow += 1,
+            Err(skip) => self.skip(skip),
+        }
+        Ok(())
+    }
+
     /// Ends the flows that are still open, in the order of their first packets.
     ///
     /// # Errors
@@ -159,6 +205,13 @@ impl Replay {
         self.flows.clear();
         self.table.clear();
         Ok(())
+    }
+
+    /// The index of the key's entry, if there is one.
+    fn find(&self, key: &FlowKey) -> Option<u32> {
+        let Self { flows, table, hasher, .. } = self;
+        let same = |index: &u32| flows.get(*index as usize).is_some_and(|flow| flow.key.same(key));
+        table.find(hash(hasher, key), same).copied()
     }
 
     /// The index of the key's entry, which is made vacant if there was none. `None` when the table is full.
@@ -228,7 +281,7 @@ mod tests {
         bytes[23] = port(to);
         bytes[32] = 0x50;
         bytes[33] = flags;
-        parse_network(&SliceReader(&bytes), 0x0800, 0, 40, profile).unwrap()
+        parse_network(&SliceReader(&bytes), 0x0800, 0, 40, profile, Decap::NONE).unwrap()
     }
 
     const FIN: u8 = 0x11;
@@ -309,6 +362,33 @@ mod tests {
         let (ended, counters) = replay(Profile::Fixed, 2, &packets);
         assert_eq!(ended, [row(1, 2, EndReason::EndOfCapture), row(2, 1, EndReason::EndOfCapture)]);
         assert_eq!(counters.ingress.skipped[Skip::TableFull as usize], 1);
+    }
+
+    #[test]
+    fn later_fragments_count_in_the_flow_of_the_first_and_open_none() {
+        let fragment = |fragment, id| Packet { fragment, datagram: id, ..tcp(1, 9, ACK, Profile::Fixed) };
+        let mut replay = Replay::new(Profile::Fixed);
+        let mut ended = Vec::new();
+        let mut emit = |record: FlowRecord| {
+            ended.push(*record.state());
+            Ok::<(), Infallible>(())
+        };
+        for (packet, time) in [
+            (fragment(Fragment::LATER, 7), 0),
+            (fragment(Fragment::FIRST, 7), 1),
+            (fragment(Fragment::LATER, 7), 2),
+            (fragment(Fragment::LATER, 8), 3),
+            (fragment(Fragment::LATER, 7), 120_000_002),
+        ] {
+            let Ok(()) = replay.frame(Ok(packet), 40, time, &mut emit);
+        }
+        let Ok(()) = replay.end(&mut emit);
+        let books = replay.counters().ingress;
+        assert_eq!((books.seen, books.in_flow), (5, 2));
+        assert_eq!(books.skipped[Skip::FragmentOrphan as usize], 2);
+        assert_eq!(books.skipped[Skip::AfterEnd as usize], 1);
+        let [flow] = ended.as_slice() else { panic!("{} flows", ended.len()) };
+        assert_eq!((flow.packets(), flow.forward.fragments, flow.start_us, flow.last), (1, 1, 1, 0));
     }
 
     #[test]

@@ -8,10 +8,10 @@ use std::{
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
-    maps::{Array, Map, MapData, MapError, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
     programs::{ProgramError, SchedClassifier, Xdp},
 };
-use ml_ids_common::{Counters, LINGER_US, LockedFlow, Profile};
+use ml_ids_common::{Counters, Datagram, DatagramKey, Decap, LINGER_US, LockedFlow, Profile};
 
 use super::{due::DueTimes, interface::InterfaceError, sweep};
 
@@ -26,6 +26,8 @@ const SPARE_KEYS: u32 = 1024;
 pub struct Options {
     /// Feature profile, which decides the flow borders.
     pub profile: Profile,
+    /// Tunnels whose inner packets are counted.
+    pub decap: Decap,
     /// Flows that the table holds.
     pub max_flows: u32,
     /// Ring buffer bytes: a power of two and a multiple of the page size.
@@ -40,6 +42,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             profile: Profile::Fixed,
+            decap: Decap::NONE,
             max_flows: 131_072,
             ring_bytes: 16 << 20,
             linger: Duration::from_micros(LINGER_US),
@@ -136,10 +139,12 @@ impl Loaded {
     pub(super) fn load_with(options: &Options, test_clock: bool) -> Result<Self, SensorError> {
         let linger = u64::try_from(options.linger.as_micros()).unwrap_or(u64::MAX);
         let profile = options.profile as u8;
+        let decap = options.decap.0;
         let test_clock = u8::from(test_clock);
         let ebpf = EbpfLoader::new()
             .override_global("PROFILE", &profile, true)
             .override_global("LINGER", &linger, true)
+            .override_global("DECAP", &decap, true)
             .override_global("TEST_CLOCK", &test_clock, true)
             // Elements of the hash table wait in lists of each CPU; a few more than slots let every slot be used.
             .map_max_entries("FLOWS", options.max_flows.saturating_add(SPARE_KEYS))
@@ -200,6 +205,12 @@ impl Loaded {
     /// Kernel memory of all maps, in bytes, as the kernel accounts for it.
     pub(super) fn memory_bytes(&self) -> u64 {
         self.ebpf.maps().filter_map(|(_, map)| memory_of(map)).sum()
+    }
+
+    /// The notes of first fragments.
+    pub(super) fn datagrams(&mut self) -> Result<HashMap<MapData, DatagramKey, Datagram>, SensorError> {
+        let map = self.ebpf.take_map("DATAGRAMS").ok_or(SensorError::Missing("DATAGRAMS"))?;
+        HashMap::try_from(map).map_err(|source| SensorError::Map { map: "DATAGRAMS", source })
     }
 
     pub(super) fn clock(&mut self) -> Result<Array<MapData, u64>, SensorError> {

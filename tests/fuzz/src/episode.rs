@@ -2,7 +2,10 @@
 
 use std::cell::Cell;
 
-use ml_ids_common::{FlowKey, FrameReader, IpVersion, Packet, Profile, Skip, SliceReader, parse_ethernet};
+use ml_ids_common::{
+    Decap, FlowKey, Fragment, FrameReader, IpVersion, MAX_TUNNEL_HEADERS, Packet, Profile, Skip, SliceReader,
+    parse_ethernet,
+};
 
 use crate::{
     frames::{self, Expected, Population},
@@ -62,6 +65,7 @@ pub(crate) fn run(seed: u64, episode: u64, watch: &mut impl Watch) -> Result<Tal
     let mut random = Random::new(seed, episode);
     let monotonic = random.percent(40);
     let population = Population::new(&mut random);
+    let decap = if random.percent(50) { Decap::NONE } else { Decap(random.byte() & Decap::ALL.0) };
     // Small enough to be full in some episodes.
     let capacity = random.pick([16, 256, 4096]);
     let mut clock = Clock::new(&mut random);
@@ -70,7 +74,7 @@ pub(crate) fn run(seed: u64, episode: u64, watch: &mut impl Watch) -> Result<Tal
     let (mut frame, mut donor) = (Vec::new(), Vec::new());
     for _ in 0..FRAMES {
         let now_us = clock.advance(&mut random);
-        let mut expected = Some(frames::build(&mut random, population, &mut frame));
+        let mut expected = Some(frames::build(&mut random, population, decap, &mut frame));
         if random.percent(20) {
             let original = frame.clone();
             mutate(&mut random, &mut frame, &donor);
@@ -85,7 +89,7 @@ pub(crate) fn run(seed: u64, episode: u64, watch: &mut impl Watch) -> Result<Tal
         let length = frame.len() as u32 + unreadable;
         for table in &mut tables {
             let profile = table.profile();
-            let parsed = parse_ethernet(&Guard::new(&frame), length, profile);
+            let parsed = parse_ethernet(&Guard::new(&frame), length, profile, decap);
             parsed.map_or(Ok(()), |packet| plausible(&packet, length).and_then(|()| answered(&packet, profile)))?;
             if let Some(expected) = expected.filter(|_| unreadable == 0) {
                 agrees(expected, parsed, profile)?;
@@ -130,7 +134,7 @@ impl FrameReader for Guard<'_> {
     fn halfwords<const N: usize>(&self, offset: u32) -> Option<[u16; N]> {
         assert!(offset.is_multiple_of(2), "the parser reads a header at the odd offset {offset}");
         self.reads.set(self.reads.get() + 1);
-        assert!(self.reads.get() <= 32, "the parser reads more headers than it may follow");
+        assert!(self.reads.get() <= 32 + 2 * MAX_TUNNEL_HEADERS, "the parser reads more headers than it may follow");
         self.reader.halfwords(offset)
     }
 
@@ -142,15 +146,19 @@ impl FrameReader for Guard<'_> {
 
 /// What must hold of any packet that the parser lets through.
 fn plausible(packet: &Packet, length: u32) -> Result<(), String> {
-    let tcp_or_udp = packet.key.protocol != 0;
+    let headed = packet.fragment != Fragment::LATER;
+    let tcp_or_udp = matches!(packet.key.protocol, 6 | 17) && headed;
+    let ports = (tcp_or_udp || packet.key.protocol == 132) && headed;
     let blank = packet.header == 0 && packet.flags.0 == 0 && packet.window == 0 && packet.padded_payload == 0;
     let holds = packet.payload <= packet.padded_payload
         && packet.padded_payload <= length
         && packet.header <= 60
-        && matches!(packet.key.protocol, 0 | 6 | 17)
+        && matches!(packet.key.protocol, 0 | 6 | 17 | 132)
+        && packet.fragment.0 <= Fragment::LATER.0
         && matches!(packet.key.version, 4 | 6)
         && packet.key.reserved == 0
-        && (tcp_or_udp || (blank && packet.key.port_a == 0 && packet.key.port_b == 0));
+        && (tcp_or_udp || blank)
+        && (ports || (packet.key.port_a == 0 && packet.key.port_b == 0));
     if holds { Ok(()) } else { Err(format!("a frame of {length} bytes cannot be {packet:?}")) }
 }
 
@@ -192,6 +200,8 @@ fn agrees(expected: Result<Expected, Skip>, parsed: Result<Packet, Skip>, profil
             window: packet.window,
             payload: packet.payload,
             padded_payload: packet.padded_payload,
+            fragment: packet.fragment,
+            datagram: if packet.fragment == Fragment::NONE { 0 } else { packet.datagram },
         }
     });
     if found == expected {

@@ -1,19 +1,25 @@
 //! Well-formed frames of every kind that the parser knows, each with what the parser must make of it.
 
-use ml_ids_common::{MAX_EXTENSION_HEADERS, MAX_HEADER_OFFSET, MAX_VLAN_TAGS, Skip};
+use ml_ids_common::{Decap, Fragment, MAX_EXTENSION_HEADERS, MAX_HEADER_OFFSET, MAX_VLAN_TAGS, Skip};
 
-use crate::random::Random;
+use crate::{
+    random::Random,
+    tunnels::{Inside, Tunnel},
+};
 
 /// Smallest Ethernet frame on the wire, without its checksum.
 const MIN_FRAME: usize = 60;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
+const SCTP: u8 = 132;
+/// Datagrams that are told apart, few so that fragments meet.
+const DATAGRAMS: u64 = 4;
 
 /// What a frame is, told by the builder that made it and not by the parser that is to read it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Expected {
     pub(crate) version: u8,
-    /// TCP, UDP, or 0.
+    /// TCP, UDP, SCTP, or 0.
     pub(crate) protocol: u8,
     /// Source address as it stands in the frame; IPv4 uses the last four bytes.
     pub(crate) source: [u8; 16],
@@ -25,6 +31,9 @@ pub(crate) struct Expected {
     pub(crate) window: u16,
     pub(crate) payload: u32,
     pub(crate) padded_payload: u32,
+    pub(crate) fragment: Fragment,
+    /// 0 unless it is a fragment.
+    pub(crate) datagram: u32,
 }
 
 /// Who talks in an episode. Few, so that packets meet in long flows; more, so that tables fill.
@@ -47,13 +56,13 @@ impl Population {
         Self::PORTS[random.index(self.ports)]
     }
 
-    fn v4(self, random: &mut Random) -> [u8; 16] {
+    pub(crate) fn v4(self, random: &mut Random) -> [u8; 16] {
         let mut address = [0; 16];
         address[12..].copy_from_slice(&[10, 0, 0, random.index(self.hosts) as u8]);
         address
     }
 
-    fn v6(self, random: &mut Random) -> [u8; 16] {
+    pub(crate) fn v6(self, random: &mut Random) -> [u8; 16] {
         let mut address = [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         let host = random.index(self.hosts);
         // The difference stands in any word, so that each comparison of the canonical order is reached.
@@ -62,10 +71,31 @@ impl Population {
     }
 }
 
-/// Writes one frame into `frame` (emptied first).
-pub(crate) fn build(random: &mut Random, population: Population, frame: &mut Vec<u8>) -> Result<Expected, Skip> {
+/// Writes one frame into `frame` (emptied first), sometimes one inside a tunnel. `decap` is what is looked into.
+pub(crate) fn build(
+    random: &mut Random,
+    population: Population,
+    decap: Decap,
+    frame: &mut Vec<u8>,
+) -> Result<Expected, Skip> {
     frame.clear();
     frame.extend_from_slice(&[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2]);
+    if random.percent(85) {
+        return behind_ethernet(random, population, frame);
+    }
+    let tunnel = Tunnel::write(random, population, frame);
+    let inner = match tunnel.inside {
+        Inside::Ethernet => behind_ethernet(random, population, frame),
+        Inside::V4 => Ok(ipv4(random, population, frame)),
+        Inside::V6 => ipv6(random, population, frame),
+    };
+    let looked_into = tunnel.is_looked_into(decap);
+    let outer = tunnel.close(frame);
+    if looked_into { inner } else { Ok(outer) }
+}
+
+/// What follows the addresses of an Ethernet frame.
+fn behind_ethernet(random: &mut Random, population: Population, frame: &mut Vec<u8>) -> Result<Expected, Skip> {
     let tags = if random.percent(80) { 0 } else { random.below(u64::from(MAX_VLAN_TAGS) + 2) as u32 };
     for _ in 0..tags {
         let tag: u16 = random.pick([0x8100, 0x88a8, 0x9100]);
@@ -81,8 +111,14 @@ pub(crate) fn build(random: &mut Random, population: Population, frame: &mut Vec
             other_ethertype(random, frame);
             Err(Skip::NotIp)
         }
-        3..70 => Ok(ipv4(random, population, frame)),
-        _ => ipv6(random, population, frame),
+        3..70 => {
+            frame.extend_from_slice(&[0x08, 0x00]);
+            Ok(ipv4(random, population, frame))
+        }
+        _ => {
+            frame.extend_from_slice(&[0x86, 0xdd]);
+            ipv6(random, population, frame)
+        }
     }
 }
 
@@ -95,26 +131,33 @@ fn other_ethertype(random: &mut Random, frame: &mut Vec<u8>) {
 }
 
 fn ipv4(random: &mut Random, population: Population, frame: &mut Vec<u8>) -> Expected {
-    frame.extend_from_slice(&[0x08, 0x00]);
     let start = frame.len();
     let words = if random.percent(90) { 5 } else { 5 + random.below(11) as u8 };
     let (source, destination) = (population.v4(random), population.v4(random));
     let protocol = protocol(random);
-    let (fragment, first): (u16, bool) = match random.below(100) {
-        0..4 => (0x2000 | (1 + random.below(0x1ffe) as u16), false),
-        4..8 => (0x2000, true),
-        8..10 => (1 + random.below(0x1ffe) as u16, false),
-        _ => (0x4000, true),
+    let (word, fragment): (u16, Fragment) = match random.below(100) {
+        0..4 => (0x2000 | (1 + random.below(0x1ffe) as u16), Fragment::LATER),
+        4..8 => (0x2000, Fragment::FIRST),
+        8..10 => (1 + random.below(0x1ffe) as u16, Fragment::LATER),
+        _ => (0x4000, Fragment::NONE),
     };
+    let datagram = random.below(DATAGRAMS) as u16;
     frame.extend_from_slice(&[0x40 | words, 0, 0, 0]);
-    frame.extend_from_slice(&(random.bits() as u16).to_be_bytes());
-    frame.extend_from_slice(&fragment.to_be_bytes());
+    frame.extend_from_slice(&datagram.to_be_bytes());
+    frame.extend_from_slice(&word.to_be_bytes());
     frame.extend_from_slice(&[64, protocol, 0, 0]);
     frame.extend_from_slice(&source[12..]);
     frame.extend_from_slice(&destination[12..]);
     frame.resize(start + usize::from(words) * 4, 1);
     let segment = Segment { version: 4, source, destination, population };
-    let mut expected = segment.transport(random, frame, if first { protocol } else { 0 });
+    let mut expected = segment.transport(random, frame, if fragment == Fragment::LATER { 0 } else { protocol });
+    expected.fragment = fragment;
+    if fragment != Fragment::NONE {
+        expected.datagram = datagram.into();
+    }
+    if fragment == Fragment::LATER && matches!(protocol, TCP | UDP | SCTP) {
+        expected.protocol = protocol;
+    }
     let total = (frame.len() - start) as u16;
     // 0 is what captures of segmentation offload hold: the packet then reaches to the end of the frame.
     let unsized_packet = random.percent(3);
@@ -126,7 +169,6 @@ fn ipv4(random: &mut Random, population: Population, frame: &mut Vec<u8>) -> Exp
 
 fn ipv6(random: &mut Random, population: Population, frame: &mut Vec<u8>) -> Result<Expected, Skip> {
     const EXTENSIONS: [u8; 6] = [0, 43, 44, 51, 60, 135];
-    frame.extend_from_slice(&[0x86, 0xdd]);
     let start = frame.len();
     let (source, destination) = (population.v6(random), population.v6(random));
     let protocol = protocol(random);
@@ -137,7 +179,7 @@ fn ipv6(random: &mut Random, population: Population, frame: &mut Vec<u8>) -> Res
     frame.extend_from_slice(&destination);
     // Position of the byte that names the header which follows.
     let mut next_at = start + 6;
-    let mut later_fragment = false;
+    let (mut fragment, mut datagram) = (Fragment::NONE, 0);
     // Offset of the last header that must be read.
     let mut deepest = start;
     for _ in 0..count {
@@ -148,11 +190,18 @@ fn ipv6(random: &mut Random, population: Population, frame: &mut Vec<u8>) -> Res
         let length = if random.percent(90) { random.below(3) as u8 } else { random.byte() };
         match kind {
             44 => {
-                later_fragment = random.percent(20);
-                let offset: u16 = if later_fragment { 8 << random.below(12) } else { 0 };
+                let more = random.below(2) as u16;
+                let later = random.percent(20);
+                fragment = match (later, more) {
+                    (true, _) => Fragment::LATER,
+                    (false, 0) => Fragment::NONE,
+                    (false, _) => Fragment::FIRST,
+                };
+                datagram = random.below(DATAGRAMS) as u32;
+                let offset: u16 = if later { 8 << random.below(12) } else { 0 };
                 frame.extend_from_slice(&[0, length]);
-                frame.extend_from_slice(&(offset | random.below(2) as u16).to_be_bytes());
-                frame.extend_from_slice(&[0, 0, 0, 1]);
+                frame.extend_from_slice(&(offset | more).to_be_bytes());
+                frame.extend_from_slice(&datagram.to_be_bytes());
             }
             51 => {
                 frame.extend_from_slice(&[0, length]);
@@ -163,17 +212,22 @@ fn ipv6(random: &mut Random, population: Population, frame: &mut Vec<u8>) -> Res
                 frame.resize(next_at + (usize::from(length) + 1) * 8, 0xbb);
             }
         }
-        if later_fragment {
+        if fragment == Fragment::LATER {
             break;
         }
     }
     frame[next_at] = protocol;
-    let too_deep = count == depth && !later_fragment;
-    if !too_deep && !later_fragment && (protocol == TCP || protocol == UDP) {
+    let later = fragment == Fragment::LATER;
+    let too_deep = count == depth && !later;
+    if !too_deep && !later && matches!(protocol, TCP | UDP | SCTP) {
         deepest = frame.len();
     }
     let segment = Segment { version: 6, source, destination, population };
-    let mut expected = segment.transport(random, frame, if later_fragment { 0 } else { protocol });
+    let mut expected = segment.transport(random, frame, if later { 0 } else { protocol });
+    expected.fragment = fragment;
+    if fragment != Fragment::NONE {
+        expected.datagram = datagram;
+    }
     let length = (frame.len() - start - 40) as u16;
     let unsized_packet = random.percent(3);
     let field = if unsized_packet { 0 } else { length };
@@ -195,7 +249,7 @@ fn pad(random: &mut Random, frame: &mut Vec<u8>, expected: &mut Expected, reache
     let trailer = if random.percent(3) { random.index(40) } else { 0 };
     let length = if random.percent(50) { (before + trailer).max(MIN_FRAME) } else { before + trailer };
     frame.resize(length, 0);
-    if expected.protocol != 0 {
+    if matches!(expected.protocol, TCP | UDP) && expected.fragment != Fragment::LATER {
         let padding = (length - before) as u32;
         expected.padded_payload = expected.payload + padding;
         if reaches_to_the_end {
@@ -208,22 +262,23 @@ fn protocol(random: &mut Random) -> u8 {
     match random.below(100) {
         0..65 => TCP,
         65..93 => UDP,
-        _ => random.pick([1, 2, 47, 50, 58, 59, 132]),
+        _ => random.pick([1, 2, 47, 50, 58, 59, SCTP, SCTP]),
     }
 }
 
 /// What a transport header goes with.
-struct Segment {
-    version: u8,
-    source: [u8; 16],
-    destination: [u8; 16],
-    population: Population,
+pub(crate) struct Segment {
+    pub(crate) version: u8,
+    pub(crate) source: [u8; 16],
+    pub(crate) destination: [u8; 16],
+    pub(crate) population: Population,
 }
 
 impl Segment {
-    fn transport(self, random: &mut Random, frame: &mut Vec<u8>, protocol: u8) -> Expected {
-        let Self { version, source, destination, population } = self;
-        let mut expected = Expected {
+    /// A packet of which no more is known.
+    pub(crate) fn bare(&self) -> Expected {
+        let &Self { version, source, destination, .. } = self;
+        Expected {
             version,
             protocol: 0,
             source,
@@ -235,18 +290,25 @@ impl Segment {
             window: 0,
             payload: 0,
             padded_payload: 0,
-        };
+            fragment: Fragment::NONE,
+            datagram: 0,
+        }
+    }
+
+    fn transport(self, random: &mut Random, frame: &mut Vec<u8>, protocol: u8) -> Expected {
+        let population = self.population;
+        let mut expected = self.bare();
         let payload = match random.below(100) {
             0..50 => 0,
             50..60 => 1,
             60..90 => random.index(200),
             _ => random.index(1461),
         };
-        if protocol == TCP || protocol == UDP {
+        if matches!(protocol, TCP | UDP | SCTP) {
             expected.protocol = protocol;
             expected.source_port = population.port(random);
             expected.destination_port = population.port(random);
-            expected.payload = payload as u32;
+            expected.payload = if protocol == SCTP { 0 } else { payload as u32 };
             frame.extend_from_slice(&expected.source_port.to_be_bytes());
             frame.extend_from_slice(&expected.destination_port.to_be_bytes());
         }
@@ -267,6 +329,8 @@ impl Segment {
                 frame.extend_from_slice(&(random.bits() as u16).to_be_bytes());
                 frame.extend_from_slice(&[0; 2]);
             }
+            // Verification tag and checksum; chunks follow.
+            SCTP => frame.extend_from_slice(&[0; 8]),
             _ => {}
         }
         frame.resize(frame.len() + payload, 0x78);

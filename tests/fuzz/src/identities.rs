@@ -120,5 +120,7 @@ fn direction(whose: &str, side: &Direction, disordered: u32) -> Result<(), Strin
 }
 
 fn is_blank(side: &Direction) -> bool {
-    *side == Direction { bulk_start: Direction::UNSET, bulk_last: Direction::UNSET, ..Direction::default() }
+    // Later fragments may be all that came this way, when the packets were of the flow before.
+    let Direction { fragments, .. } = *side;
+    *side == Direction { bulk_start: Direction::UNSET, bulk_last: Direction::UNSET, fragments, ..Direction::default() }
 }

@@ -15,6 +15,7 @@ mod mutate;
 mod random;
 mod recount;
 mod table;
+mod tunnels;
 
 use std::{
     fmt::Write as _,

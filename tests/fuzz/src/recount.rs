@@ -15,11 +15,23 @@ pub(crate) struct Seen {
     pub(crate) forward: bool,
 }
 
+/// Later fragments of a flow, which are none of its packets.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Fragments {
+    pub(crate) forward: u32,
+    pub(crate) backward: u32,
+}
+
 /// Compares a finished flow with the packets that went into it.
 ///
 /// # Errors
 /// The first field that differs, with both values.
-pub(crate) fn compare(state: &FlowState, packets: &[Seen], profile: Profile) -> Result<(), String> {
+pub(crate) fn compare(
+    state: &FlowState,
+    packets: &[Seen],
+    fragments: Fragments,
+    profile: Profile,
+) -> Result<(), String> {
     let Some(first) = packets.first() else { return Err("a flow without packets".into()) };
     let times: Vec<i64> = packets.iter().map(|seen| offset(seen.now_us, first.now_us)).collect();
     equal("start_us", state.start_us, first.now_us)?;
@@ -43,6 +55,8 @@ pub(crate) fn compare(state: &FlowState, packets: &[Seen], profile: Profile) -> 
     for forward in [true, false] {
         direction(state, packets, &times, forward, profile)?;
     }
+    equal("forward fragments", state.forward.fragments, fragments.forward)?;
+    equal("backward fragments", state.backward.fragments, fragments.backward)?;
     bulks(state, packets, &times)
 }
 
@@ -140,8 +154,7 @@ fn direction(
     equal(&name("first"), i64::from(side.first), own.first().map_or(0, |(time, _)| *time))?;
     equal(&name("last"), i64::from(side.last), own.last().map_or(0, |(time, _)| *time))?;
     let gaps: Vec<i64> = own.windows(2).map(|pair| pair[1].0 - pair[0].0).collect();
-    gap_fields(whose, &gaps, side.gap_min, side.gap_max, side.gap_square_sum)?;
-    equal(&name("reserved"), side.reserved, 0)
+    gap_fields(whose, &gaps, side.gap_min, side.gap_max, side.gap_square_sum)
 }
 
 /// The bulk machine of section 6, with "unset" as a state of its own instead of a very early time.

@@ -4,13 +4,13 @@
 use std::collections::HashMap;
 
 use ml_ids_common::{
-    EndReason, FlowCounters, FlowKey, FlowRecord, FlowState, HookCounters, LINGER_US, Life, Packet, Plan, Profile,
-    Skip, SweepAction,
+    Address, Datagram, DatagramKey, EndReason, FLOW_LIMIT_US, FlowCounters, FlowKey, FlowRecord, FlowState, Fragment,
+    HookCounters, LINGER_US, Life, Packet, Plan, Profile, Skip, SweepAction,
 };
 
 use crate::{
     identities,
-    recount::{self, Seen},
+    recount::{self, Fragments, Seen},
 };
 
 /// One profile's table and its books.
@@ -21,6 +21,7 @@ pub(crate) struct Table {
     monotonic: bool,
     capacity: usize,
     entries: HashMap<FlowKey, Entry>,
+    datagrams: HashMap<DatagramKey, (Datagram, First)>,
     pub(crate) packets: HookCounters,
     pub(crate) flows: FlowCounters,
     /// Packets of the longest flow emitted.
@@ -31,6 +32,13 @@ pub(crate) struct Table {
 struct Entry {
     state: FlowState,
     packets: Vec<Seen>,
+    fragments: Fragments,
+}
+
+/// A first fragment, kept to check what later ones make of its note.
+struct First {
+    key: FlowKey,
+    source: Address,
 }
 
 impl Table {
@@ -40,6 +48,7 @@ impl Table {
             monotonic,
             capacity,
             entries: HashMap::new(),
+            datagrams: HashMap::new(),
             packets: HookCounters::default(),
             flows: FlowCounters::default(),
             longest: 0,
@@ -53,6 +62,7 @@ impl Table {
     /// Counts a frame that was parsed for this table's profile.
     pub(crate) fn frame(&mut self, parsed: Result<Packet, Skip>, bytes: u32, now_us: u64) -> Result<(), String> {
         let outcome = match parsed {
+            Ok(packet) if packet.fragment == Fragment::LATER => self.later_fragment(packet, now_us)?,
             Ok(packet) => self.packet(&packet, now_us)?,
             Err(skip) => Err(skip),
         };
@@ -65,7 +75,46 @@ impl Table {
         Ok(())
     }
 
+    fn later_fragment(&mut self, mut packet: Packet, now_us: u64) -> Result<Result<(), Skip>, String> {
+        let Some((datagram, first)) = self.datagrams.get(&packet.datagram_key()) else {
+            return Ok(Err(Skip::FragmentOrphan));
+        };
+        packet.attribute(datagram);
+        if packet.key != first.key || source(&packet) != first.source {
+            return Err(format!("{packet:?} is given to another flow than the first fragment's, {:?}", first.key));
+        }
+        let Some(entry) = self.entries.get_mut(&packet.key) else { return Ok(Err(Skip::FragmentOrphan)) };
+        let before = entry.state;
+        let outcome = entry.state.fragment(&packet, now_us);
+        let over = now_us.wrapping_sub(before.start_us).cast_signed() > FLOW_LIMIT_US;
+        let expected = match before.life {
+            life if life == Life::Vacant as u8 => Err(Skip::FragmentOrphan),
+            life if life == Life::Open as u8 && !over => Ok(()),
+            _ => Err(Skip::AfterEnd),
+        };
+        let mut counted = before;
+        if outcome.is_ok() {
+            let FlowKey { addr_a, addr_b, .. } = packet.key;
+            let forward = first.source == if before.source_is_b == 1 { addr_b } else { addr_a };
+            let (count, log) = if forward {
+                (&mut counted.forward.fragments, &mut entry.fragments.forward)
+            } else {
+                (&mut counted.backward.fragments, &mut entry.fragments.backward)
+            };
+            *count += 1;
+            *log += 1;
+        }
+        if outcome != expected || entry.state != counted {
+            return Err(format!("a later fragment came to {outcome:?} instead of {expected:?}, or changed more"));
+        }
+        Ok(outcome)
+    }
+
     fn packet(&mut self, packet: &Packet, now_us: u64) -> Result<Result<(), Skip>, String> {
+        if packet.fragment == Fragment::FIRST {
+            let first = First { key: packet.key, source: source(packet) };
+            self.datagrams.insert(packet.datagram_key(), (packet.datagram(), first));
+        }
         if !self.entries.contains_key(&packet.key) && self.entries.len() == self.capacity {
             return Ok(Err(Skip::TableFull));
         }
@@ -179,6 +228,7 @@ impl Entry {
     fn open(&mut self, plan: Plan, packet: &Packet, now_us: u64, profile: Profile) {
         self.state.apply(plan, packet, now_us, 0, profile);
         self.packets.clear();
+        self.fragments = Fragments::default();
         let forced = matches!(plan, Plan::EndAndOpen { forward: true, .. } | Plan::Reopen { forward: true, .. });
         self.log(packet, now_us, forced);
     }
@@ -191,10 +241,14 @@ impl Entry {
     /// Notes the packet with its direction by section 3: the source's address decides, equal addresses are forward.
     fn log(&mut self, packet: &Packet, now_us: u64, forced: bool) {
         let FlowKey { addr_a, addr_b, .. } = packet.key;
-        let from = if packet.from_b { addr_b } else { addr_a };
+        let from = source(packet);
         let source = if self.state.source_is_b == 1 { addr_b } else { addr_a };
         self.packets.push(Seen { now_us, packet: *packet, forward: forced || from == source });
     }
+}
+
+fn source(packet: &Packet) -> Address {
+    if packet.from_b { packet.key.addr_b } else { packet.key.addr_a }
 }
 
 fn emit(
@@ -214,7 +268,7 @@ fn emit(
     }
     let record = FlowRecord::finish(copy, reason);
     identities::check(&record, profile)
-        .and_then(|()| recount::compare(record.state(), &entry.packets, profile))
+        .and_then(|()| recount::compare(record.state(), &entry.packets, entry.fragments, profile))
         .map_err(|fault| format!("{fault}\nprofile {}\nrecord {:#?}", profile.name(), record.state()))
 }
 
@@ -223,5 +277,5 @@ fn discard(flows: &mut FlowCounters, entry: &Entry, profile: Profile) -> Result<
     if entry.state.packets() >= profile.min_packets() {
         return Err(format!("a flow of {} packets is discarded by {}", entry.state.packets(), profile.name()));
     }
-    recount::compare(&entry.state, &entry.packets, profile)
+    recount::compare(&entry.state, &entry.packets, entry.fragments, profile)
 }
