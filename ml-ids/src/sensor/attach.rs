@@ -64,7 +64,7 @@ pub(super) fn attach(
             continue;
         }
         match link(loaded, interface, direction, place)? {
-            Ok(link) => return Ok((AttachedHook { direction, place, _link: link }, at)),
+            Ok(link) => return Ok((AttachedHook { interface: interface.index, direction, place, _link: link }, at)),
             // Somebody's XDP program may take packets away before any later hook sees them.
             Err(error) if first == 0 && place.is_xdp() && is_busy(&error) => {
                 return Err(SensorError::Busy { interface: interface.name.clone() });
