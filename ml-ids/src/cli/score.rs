@@ -13,15 +13,20 @@ use serde::{Serializer as _, ser::SerializeMap as _};
 use super::{
     csv_rows::CsvRows,
     exit::{Exit, is_broken_pipe},
-    extract::{WRITE_SIZE, create, name, progress, refuse_same_file},
+    extract::{Jobs, WRITE_SIZE, create, name, progress, read_at, refuse_same_file},
     rows::{RowError, RowSource},
-    score_capture::{Scored, score_capture},
+    score_capture::{self, Scored, score_capture},
 };
 use crate::{
     detect::Judge,
     features::FeatureVector,
     model::{Model, Score, Source},
-    offline::{Capture, rows::Format, source},
+    offline::{
+        Capture,
+        pipeline::{Options, ReadAt},
+        rows::Format,
+        source::{self, Unpacked},
+    },
 };
 
 /// Rows scored together; beyond this tract gains nothing (docs/models.md).
@@ -46,6 +51,8 @@ pub(super) struct ScoreArgs {
     /// How verdicts are written
     #[arg(long, value_enum, default_value_t = Format::Jsonl)]
     pub format: Format,
+    #[command(flatten)]
+    pub jobs: Jobs,
 }
 
 /// What was scored.
@@ -78,9 +85,17 @@ pub(super) fn run(args: &ScoreArgs) -> anyhow::Result<Exit> {
     };
     refuse_same_file(identity, &args.output)?;
     let progress = progress(size);
-    let sniffed = source::unpack(progress.wrap_read(file)).and_then(Sniffed::new);
-    let ended = match sniffed {
-        Ok(input) if input.is_capture() => score_a_capture(input, model, &name, args, &mut report),
+    let unpacked = source::unpack(progress.wrap_read(&file));
+    let packed = unpacked.as_ref().is_ok_and(Unpacked::is_packed);
+    let ended = match unpacked.and_then(Sniffed::new) {
+        Ok(input) if input.is_capture() => match Capture::new(input) {
+            Ok(capture) => {
+                let read_at = read_at(&file, size.filter(|_| !packed), &progress);
+                let read_at = read_at.as_ref().map(|read_at| read_at as ReadAt<'_>);
+                score_a_capture(capture, read_at, model, &name, args, &mut report)
+            }
+            Err(error) => refuse(&mut report, format_args!("error: {name}: {error}")),
+        },
         Ok(input) => score_a_csv(input, &model, &name, args, &mut report),
         Err(error) => refuse(&mut report, format_args!("error: cannot read {name}: {error}")),
     };
@@ -99,19 +114,17 @@ fn open_output(path: &Path) -> anyhow::Result<impl Write> {
 }
 
 fn score_a_capture(
-    input: impl Read,
+    capture: Capture<impl Read + Send>,
+    read_at: Option<ReadAt<'_>>,
     model: Model,
     name: &str,
     args: &ScoreArgs,
     report: &mut impl Write,
 ) -> anyhow::Result<Exit> {
-    let mut capture = match Capture::new(input) {
-        Ok(capture) => capture,
-        Err(error) => return refuse(report, format_args!("error: {name}: {error}")),
-    };
     let judge = Judge::new(Arc::new(model));
+    let options = Options { jobs: args.jobs.count(), read_at, batch: score_capture::BATCH };
     let Scored { tally, packets, damage } =
-        score_capture(&mut capture, &judge, open_output(&args.output)?, args.format)?;
+        score_capture(capture, &judge, &options, open_output(&args.output)?, args.format)?;
     writeln!(report, "{name}: {packets} packets, {} flows scored, {} alerts", tally.scored, tally.alerts)?;
     damage.map_or(Ok(Exit::Done), |error| refuse(report, format_args!("error: {name}: {error}")))
 }
@@ -373,6 +386,7 @@ mod tests {
             output: output.clone(),
             model: Source::Embedded,
             format: Format::Jsonl,
+            jobs: Jobs { jobs: 2 },
         };
         assert_eq!(run(&args(&input)).unwrap(), Exit::BadInput);
         std::fs::write(&input, "a,b\n1,2\n").unwrap();
