@@ -30,8 +30,15 @@ fn outcome(output: &Output) -> (Option<i32>, String) {
 
 fn with_input(command: &mut Command, input: &[u8]) -> Result<Output> {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-    child.stdin.take().context("no stdin")?.write_all(input)?;
-    Ok(child.wait_with_output()?)
+    let mut stdin = child.stdin.take().context("no stdin")?;
+    // Beside the reading of the output, which may be more than a pipe holds.
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            // A command that has seen enough of its input is right to leave the rest.
+            let _ = stdin.write_all(input);
+        });
+        Ok(child.wait_with_output()?)
+    })
 }
 
 #[test]
@@ -231,7 +238,8 @@ fn any_number_of_jobs_writes_the_same_bytes() -> Result<()> {
     let zstd = zstd::encode_all(&long[..], 1)?;
     let mut broken_zstd = zstd.clone();
     broken_zstd[zstd.len() / 2] ^= 0xff;
-    let cut_gzip = gzip(&long)?.split_at(1_000_000).0.to_vec();
+    let mut cut_gzip = gzip(&long)?;
+    cut_gzip.truncate(cut_gzip.len() / 2);
     let captures = [
         ("random", random.clone()),
         ("timeout", fs::read(fixture("timeout.pcap"))?),
