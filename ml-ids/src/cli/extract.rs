@@ -10,7 +10,10 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{
+    builder::{PossibleValuesParser, TypedValueParser},
+    value_parser,
+};
 use indicatif::{ProgressBar, ProgressStyle};
 use ml_ids_common::{Counters, FlowRecord, Profile, Skip};
 
@@ -28,6 +31,8 @@ use crate::{
 /// Bytes gathered before they are written.
 pub(super) const WRITE_SIZE: usize = 256 * 1024;
 const OTHER_PROTOCOLS: u8 = 0;
+/// Most threads: each holds about a megabyte of what it works on.
+const MAX_JOBS: i64 = 256;
 /// Flows whose rows are made and written together.
 const BATCH: usize = 128;
 /// Bytes of a row; a longer one only moves its batch.
@@ -58,8 +63,8 @@ pub(super) struct Args {
 /// How many threads work on a capture.
 #[derive(clap::Args, Clone, Copy, Debug)]
 pub(super) struct Jobs {
-    /// Threads to use, 0 for one a core; the output is the same for any number
-    #[arg(short, long, value_name = "N", default_value_t = 1)]
+    /// Threads that read and work on a capture, 0 for one a core; the output is the same for any number
+    #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u16).range(0..=MAX_JOBS))]
     pub(super) jobs: u16,
 }
 

@@ -3,8 +3,8 @@
 
 use std::io::{self, ErrorKind, Read};
 
-/// Bytes read at once. A copy of this size stays in the cache of the core that makes it, so that looking at the headers
-/// in it costs next to nothing; half of it and twice as much measured worse.
+/// Bytes read at once: few enough to stay in the cache of the core that copies them until it has looked at the headers in
+/// them, and enough to make what several threads have to tell one another rare.
 pub(super) const CHUNK_SIZE: usize = 512 * 1024;
 /// Room before a chunk's bytes for the unfinished block of the one before, which is a packet of at most 64 KiB
 /// in all but strange captures.

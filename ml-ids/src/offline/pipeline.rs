@@ -1,14 +1,15 @@
 //! A capture replayed by several threads, with the result of one.
 //!
 //! ```text
-//! read a chunk ─► find its frames (in order) ─► parse them ─► replay (in order, the calling thread) ─► digest ─► emit (in order, the calling thread)
+//! chunks:  read ─► find frames* ─► parse ─► replay** ─► batches of flows
+//! batches: digest ─► emit**                                    * in order   ** in order, by the calling thread
 //! ```
 //!
 //! Every thread takes whatever step is due; the calling thread does so while it has nothing to replay or emit, so that
-//! one thread is the case without helpers and not another program. A chunk's frames are found and parsed where the chunk
-//! was read, as its bytes are in that core's cache. There is one flow table, and one thread uses it: no flow can
-//! be split and no order can be lost. What is in flight is bounded: chunks by [`Shared::window`] beyond the one being
-//! replayed, digests by as many beyond the one being emitted; who is ahead of that helps elsewhere or sleeps.
+//! one thread is the case without helpers and not another program. A chunk's frames are mostly found and parsed where the
+//! chunk was read, as its bytes are in that core's cache. There is one flow table, and one thread uses it: no flow can be
+//! split and no order can be lost. What is in flight is bounded by [`Shared::window`], for chunks beyond the one being
+//! replayed and for batches beyond the one being emitted; who is ahead of that helps elsewhere or sleeps.
 
 use std::{
     any::Any,
@@ -28,6 +29,9 @@ use super::{
     capture::{Located, Opened, Splitter},
     parse_frame,
 };
+
+/// Chunks, and batches, in flight beyond one for each of several threads.
+const SPARE_WINDOW: u64 = 4;
 
 /// Reads bytes at an offset from where the capture's source stands, as `pread` does: several threads at once.
 pub type ReadAt<'a> = &'a (dyn Fn(&mut [u8], u64) -> io::Result<usize> + Sync);
@@ -88,6 +92,7 @@ struct Shared<'a, R, T, D> {
     due: Condvar,
     profile: Profile,
     read_at: Option<ReadAt<'a>>,
+    /// Most chunks, and batches, that may be in flight.
     window: u64,
     digest: &'a D,
 }
@@ -209,7 +214,11 @@ impl<'a, R: Read, T, D: Fn(Vec<FlowRecord>) -> T> Shared<'a, R, T, D> {
             panic: None,
         };
         state.unsplit.put(0, (chunk, next));
-        let window = if jobs.get() == 1 { 1 } else { 3 * jobs.get() as u64 };
+        let helped = jobs.get() > 1;
+        // One thread has one chunk in its cache. Several need something to do while they wait for one that is late.
+        let window = if helped { jobs.get() as u64 + SPARE_WINDOW } else { 1 };
+        // Reading in order is the same to one thread, and right for a file that is still growing.
+        let read_at = read_at.filter(|_| helped);
         Self { state: Mutex::new(state), due: Condvar::new(), profile, read_at, window, digest }
     }
 
