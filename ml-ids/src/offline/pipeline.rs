@@ -172,12 +172,13 @@ impl<T> Ring<T> {
 impl<R, T> State<R, T> {
     /// The step that is due most.
     fn take(&mut self, window: u64, any_reads: bool) -> Option<Step<R>> {
-        if !self.split && self.unsplit.has_next() {
-            if let Some(splitter) = self.splitter.take() {
-                let (number, (chunk, next)) = self.unsplit.take()?;
-                let frames = self.spare_frames.pop().unwrap_or_default();
-                return Some(Step::Split { number, splitter, chunk, next, frames });
-            }
+        if !self.split
+            && self.unsplit.has_next()
+            && let Some(splitter) = self.splitter.take()
+        {
+            let (number, (chunk, next)) = self.unsplit.take()?;
+            let frames = self.spare_frames.pop().unwrap_or_default();
+            return Some(Step::Split { number, splitter, chunk, next, frames });
         }
         if let Some((number, records)) = self.undigested.pop_front() {
             return Some(Step::Digest { number, records });
