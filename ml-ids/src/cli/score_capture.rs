@@ -81,3 +81,31 @@ fn rows(mut records: Vec<FlowRecord>, judge: &Judge, format: &RowFormat) -> anyh
 fn shortest(value: f32) -> f64 {
     value.to_string().parse().unwrap_or_else(|_| f64::from(value))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs::File, num::NonZeroUsize, path::Path, sync::Arc};
+
+    use super::*;
+    use crate::model::Model;
+
+    #[test]
+    fn any_number_of_threads_gives_the_same_verdicts_in_the_same_order() {
+        let judge = Judge::new(Arc::new(Model::embedded().unwrap()));
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/handmade/random.pcap");
+        let score = |jobs| {
+            let options = Options { jobs: NonZeroUsize::new(jobs).unwrap(), read_at: None, batch: BATCH };
+            let capture = Capture::new(File::open(&path).unwrap()).unwrap();
+            let mut output = Vec::new();
+            let scored = score_capture(capture, &judge, &options, &mut output, Format::Csv).unwrap();
+            (output, scored.tally, scored.packets)
+        };
+        let expected = score(1);
+        assert!(expected.1.scored > BATCH as u64, "{:?}", expected.1);
+        for jobs in [2, 5] {
+            let (output, tally, packets) = score(jobs);
+            assert!(output == expected.0, "{jobs} threads");
+            assert_eq!((tally, packets), (expected.1, expected.2));
+        }
+    }
+}
