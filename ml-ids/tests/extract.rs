@@ -30,8 +30,15 @@ fn outcome(output: &Output) -> (Option<i32>, String) {
 
 fn with_input(command: &mut Command, input: &[u8]) -> Result<Output> {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-    child.stdin.take().context("no stdin")?.write_all(input)?;
-    Ok(child.wait_with_output()?)
+    let mut stdin = child.stdin.take().context("no stdin")?;
+    // Beside the reading of the output, which may be more than a pipe holds.
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            // A command that has seen enough of its input is right to leave the rest.
+            let _ = stdin.write_all(input);
+        });
+        Ok(child.wait_with_output()?)
+    })
 }
 
 #[test]
@@ -184,5 +191,124 @@ fn a_reader_that_leaves_early_is_no_error() -> Result<()> {
     drop(child.stdout.take());
     let output = child.wait_with_output()?;
     assert_eq!(outcome(&output), (Some(0), String::new()));
+    Ok(())
+}
+
+/// The frames of a little-endian pcap again and again, each time an hour later.
+fn repeated(capture: &[u8], times: u32) -> Vec<u8> {
+    let (header, frames) = capture.split_at(24);
+    let mut file = header.to_vec();
+    for hours in 0..times {
+        let mut rest = frames;
+        while let Some((frame, data)) = rest.split_first_chunk::<16>() {
+            let seconds = u32::from_le_bytes([frame[0], frame[1], frame[2], frame[3]]) + 3600 * hours;
+            let length = u32::from_le_bytes([frame[8], frame[9], frame[10], frame[11]]) as usize;
+            file.extend(seconds.to_le_bytes());
+            file.extend(&frame[4..]);
+            file.extend(&data[..length]);
+            rest = &data[length..];
+        }
+    }
+    file
+}
+
+/// A frame of `length` bytes that says nothing, with a header that claims `claimed`.
+fn frame(length: usize, claimed: u32) -> Vec<u8> {
+    let mut frame = vec![0; 16 + length];
+    frame[8..12].copy_from_slice(&claimed.to_le_bytes());
+    frame
+}
+
+/// A pcapng with the frames of a pcap and, after every 50th, a block that contradicts itself.
+fn as_pcapng(capture: &[u8]) -> Vec<u8> {
+    let block = |kind: u32, body: &[u8]| {
+        let length = (12 + body.len().next_multiple_of(4)) as u32;
+        let mut block = [kind.to_le_bytes(), length.to_le_bytes()].concat();
+        block.extend(body);
+        block.resize(length as usize - 4, 0);
+        block.extend(length.to_le_bytes());
+        block
+    };
+    let mut file = block(0x0a0d_0d0a, &[0x4d, 0x3c, 0x2b, 0x1a, 1, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255]);
+    file.extend(block(1, &[1, 0, 0, 0, 0, 0, 0, 0]));
+    let (mut rest, mut count) = (&capture[24..], 0);
+    while let Some((frame, data)) = rest.split_first_chunk::<16>() {
+        let word = |at: usize| u32::from_le_bytes([frame[at], frame[at + 1], frame[at + 2], frame[at + 3]]);
+        let time = u64::from(word(0)) * 1_000_000 + u64::from(word(4));
+        let head = [0, (time >> 32) as u32, time as u32, word(8), word(12)].map(u32::to_le_bytes).concat();
+        file.extend(block(6, &[&head, &data[..word(8) as usize]].concat()));
+        rest = &data[word(8) as usize..];
+        count += 1;
+        if count % 50 == 0 {
+            file.extend(block(6, &[9; 20]));
+        }
+    }
+    file
+}
+
+fn gzip(bytes: &[u8]) -> Result<Vec<u8>> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes)?;
+    Ok(encoder.finish()?)
+}
+
+#[test]
+fn any_number_of_jobs_writes_the_same_bytes() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let random = fs::read(fixture("random.pcap"))?;
+    let long = repeated(&random, 4);
+    let cut = long[..long.len() - 1].to_vec();
+    let huge_frame = [&random[..], &frame(3 << 20, 3 << 20), &random[24..]].concat();
+    let oversized = [&long[..], &frame(0, u32::MAX), &random[24..]].concat();
+    let zstd = zstd::encode_all(&long[..], 1)?;
+    let mut broken_zstd = zstd.clone();
+    broken_zstd[zstd.len() / 2] ^= 0xff;
+    let mut cut_gzip = gzip(&long)?;
+    cut_gzip.truncate(cut_gzip.len() / 2);
+    let captures = [
+        ("random", random.clone()),
+        ("timeout", fs::read(fixture("timeout.pcap"))?),
+        ("nothing", random[..24].to_vec()),
+        ("cut", cut),
+        ("huge frame", huge_frame),
+        ("oversized", oversized),
+        ("pcapng", as_pcapng(&long)),
+        ("gzip", gzip(&long)?),
+        ("cut gzip", cut_gzip),
+        ("zstd", zstd),
+        ("broken zstd", broken_zstd),
+    ];
+    for (name, capture) in captures {
+        let path = folder.path().join(name);
+        fs::write(&path, &capture)?;
+        for arguments in [&["--profile", "fixed"][..], &["--profile", "cns2022", "--all"], &["--profile", "cic2017"]] {
+            let run = |jobs: &str, from_pipe: bool| {
+                let mut command = extract();
+                command.args(arguments).args(["--jobs", jobs]);
+                let output = match from_pipe {
+                    true => with_input(command.arg("-"), &capture)?,
+                    false => command.arg(&path).output()?,
+                };
+                let errors = text(&output.stderr).replace(&path.display().to_string(), "standard input");
+                anyhow::Ok((output.status.code(), errors, output.stdout))
+            };
+            let expected = run("1", false)?;
+            for (jobs, from_pipe) in [("2", false), ("7", false), ("0", false), ("1", true), ("2", true)] {
+                let (code, errors, rows) = run(jobs, from_pipe)?;
+                let what = format!("{name} {arguments:?} --jobs {jobs}, from a pipe: {from_pipe}");
+                assert_eq!((code, &errors), (expected.0, &expected.1), "{what}");
+                assert!(rows == expected.2, "{what}: other rows");
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_number_of_jobs_that_is_none_is_wrong_usage() -> Result<()> {
+    for jobs in ["-1", "many", "257"] {
+        let output = extract().args([&format!("--jobs={jobs}")]).arg(fixture("rst.pcap")).output()?;
+        assert_eq!(output.status.code(), Some(2), "{jobs}");
+    }
     Ok(())
 }

@@ -2,28 +2,40 @@
 
 use std::{
     fs::{self, File},
-    io::{self, BufWriter, ErrorKind, IsTerminal, Read, Write},
-    os::fd::AsFd,
+    io::{self, ErrorKind, IsTerminal, Read, Seek, Write},
+    num::NonZeroUsize,
+    os::{fd::AsFd, unix::fs::FileExt},
     path::{Path, PathBuf},
+    thread,
 };
 
 use anyhow::{Context, bail};
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{
+    builder::{PossibleValuesParser, TypedValueParser},
+    value_parser,
+};
 use indicatif::{ProgressBar, ProgressStyle};
-use ml_ids_common::{Counters, Profile, Skip};
+use ml_ids_common::{Counters, FlowRecord, Profile, Skip};
 
 use super::{decap::DecapArgs, exit::Exit};
 use crate::{
     features,
     offline::{
-        self, Capture, CaptureError, Replay,
-        rows::{Format, RowWriter},
-        source::{self, FileId, Source},
+        Capture, CaptureError, Replay,
+        pipeline::{self, Options, ReadAt},
+        rows::{Format, RowFormat},
+        source::{self, FileId, Source, Unpacked},
     },
 };
 
 /// Bytes gathered before they are written.
 pub(super) const WRITE_SIZE: usize = 256 * 1024;
+/// Most threads: each holds about a megabyte of what it works on.
+const MAX_JOBS: i64 = 256;
+/// Flows whose rows are made and written together.
+const BATCH: usize = 128;
+/// Bytes of a row; a longer one only moves its batch.
+const USUAL_ROW: usize = 768;
 
 /// Compute the 78 CIC-IDS2017 features of every flow of a capture.
 #[derive(clap::Args, Debug)]
@@ -45,6 +57,23 @@ pub(super) struct Args {
     all: bool,
     #[command(flatten)]
     decap: DecapArgs,
+    #[command(flatten)]
+    jobs: Jobs,
+}
+
+/// How many threads work on a capture.
+#[derive(clap::Args, Clone, Copy, Debug)]
+pub(super) struct Jobs {
+    /// Threads that read and work on a capture, 0 for one a core; the output is the same for any number
+    #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u16).range(0..=MAX_JOBS))]
+    pub(super) jobs: u16,
+}
+
+impl Jobs {
+    pub(super) fn count(self) -> NonZeroUsize {
+        let cores = || thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        NonZeroUsize::new(self.jobs.into()).unwrap_or_else(cores)
+    }
 }
 
 /// Parses a profile's name.
@@ -65,8 +94,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     };
     refuse_same_file(identity, &args.output)?;
     let progress = progress(size);
-    let opened = source::unpack(progress.wrap_read(file)).map_err(CaptureError::Read).and_then(Capture::new);
-    let mut capture = match opened {
+    let unpacked = source::unpack(progress.wrap_read(&file)).map_err(CaptureError::Read);
+    let packed = unpacked.as_ref().is_ok_and(Unpacked::is_packed);
+    let capture = match unpacked.and_then(Capture::new) {
         Ok(capture) => capture,
         Err(error) => return Ok(bad_input(&input, &error)),
     };
@@ -74,7 +104,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     let out = create(&args.output).with_context(|| format!("cannot create {output}"))?;
     let mut replay = Replay::new(args.profile).with_decap(args.decap.tunnels());
     let mut rows = 0;
-    let damage = match write(&mut capture, &mut replay, out, args, &mut rows) {
+    let read_at = read_at(&file, size.filter(|_| !packed), &progress);
+    let read_at = read_at.as_ref().map(|read_at| read_at as ReadAt<'_>);
+    let damage = match write(capture, read_at, &mut replay, out, args, &mut rows) {
         Ok(damage) => damage,
         Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(Exit::Done),
         Err(error) => return Err(error).with_context(|| format!("cannot write to {output}")),
@@ -84,23 +116,50 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     Ok(damage.map_or(Exit::Done, |error| bad_input(&input, &error)))
 }
 
-fn write<R: Read>(
-    capture: &mut Capture<R>,
+fn write(
+    capture: Capture<impl Read + Send>,
+    read_at: Option<ReadAt<'_>>,
     replay: &mut Replay,
-    out: Box<dyn Write>,
+    mut out: impl Write,
     args: &Args,
     rows: &mut u64,
 ) -> io::Result<Option<CaptureError>> {
-    let mut writer = RowWriter::new(BufWriter::with_capacity(WRITE_SIZE, out), args.format, &[])?;
-    let damage = offline::replay(capture, replay, |record| {
-        if !record.is_tcp_or_udp() && !args.all {
-            return Ok(());
+    let format = RowFormat::new(args.format, &[]);
+    out.write_all(format.header().as_bytes())?;
+    let digest = |records: Vec<FlowRecord>| {
+        let (mut bytes, mut rows) = (Vec::with_capacity(BATCH * USUAL_ROW), 0);
+        for record in &records {
+            if record.is_tcp_or_udp() || args.all {
+                rows += 1;
+                format.row(&mut bytes, record, &features::compute(record, args.profile), "", &[]);
+            }
         }
-        *rows += 1;
-        writer.row(&record, &features::compute(&record, args.profile), "", &[])
+        (bytes, rows)
+    };
+    let options = Options { jobs: args.jobs.count(), read_at, batch: BATCH };
+    let damage = pipeline::replay(capture, replay, &options, digest, |(bytes, count)| {
+        *rows += count;
+        out.write_all(&bytes)
     })?;
-    writer.flush()?;
+    out.flush()?;
     Ok(damage)
+}
+
+/// Reads the rest of a plain file, from where it stands, at any place of it; `None` if there is no `size`, as that is not
+/// a regular file.
+pub(super) fn read_at<'a>(
+    file: &'a File,
+    size: Option<u64>,
+    progress: &'a ProgressBar,
+) -> Option<impl Fn(&mut [u8], u64) -> io::Result<usize> + Sync + 'a> {
+    size?;
+    let mut here = file;
+    let start = here.stream_position().ok()?;
+    Some(move |space: &mut [u8], offset: u64| {
+        let count = file.read_at(space, start.saturating_add(offset))?;
+        progress.inc(count as u64);
+        Ok(count)
+    })
 }
 
 pub(super) fn name(path: &Path, standard: &str) -> String {

@@ -14,15 +14,20 @@ use super::{
     csv_rows::CsvRows,
     decap::DecapArgs,
     exit::{Exit, is_broken_pipe},
-    extract::{WRITE_SIZE, create, name, progress, refuse_same_file},
+    extract::{Jobs, WRITE_SIZE, create, name, progress, read_at, refuse_same_file},
     rows::{RowError, RowSource},
-    score_capture::{Scored, score_capture},
+    score_capture::{self, Scored, score_capture},
 };
 use crate::{
     detect::Judge,
     features::FeatureVector,
     model::{Model, Score, Source},
-    offline::{Capture, rows::Format, source},
+    offline::{
+        Capture,
+        pipeline::{Options, ReadAt},
+        rows::Format,
+        source::{self, Unpacked},
+    },
 };
 
 /// Rows scored together; beyond this tract gains nothing (docs/models.md).
@@ -49,6 +54,8 @@ pub(super) struct ScoreArgs {
     pub format: Format,
     #[command(flatten)]
     pub decap: DecapArgs,
+    #[command(flatten)]
+    pub jobs: Jobs,
 }
 
 /// What was scored.
@@ -81,9 +88,17 @@ pub(super) fn run(args: &ScoreArgs) -> anyhow::Result<Exit> {
     };
     refuse_same_file(identity, &args.output)?;
     let progress = progress(size);
-    let sniffed = source::unpack(progress.wrap_read(file)).and_then(Sniffed::new);
-    let ended = match sniffed {
-        Ok(input) if input.is_capture() => score_a_capture(input, model, &name, args, &mut report),
+    let unpacked = source::unpack(progress.wrap_read(&file));
+    let packed = unpacked.as_ref().is_ok_and(Unpacked::is_packed);
+    let ended = match unpacked.and_then(Sniffed::new) {
+        Ok(input) if input.is_capture() => match Capture::new(input) {
+            Ok(capture) => {
+                let read_at = read_at(&file, size.filter(|_| !packed), &progress);
+                let read_at = read_at.as_ref().map(|read_at| read_at as ReadAt<'_>);
+                score_a_capture(capture, read_at, model, &name, args, &mut report)
+            }
+            Err(error) => refuse(&mut report, format_args!("error: {name}: {error}")),
+        },
         Ok(input) => score_a_csv(input, &model, &name, args, &mut report),
         Err(error) => refuse(&mut report, format_args!("error: cannot read {name}: {error}")),
     };
@@ -102,19 +117,17 @@ fn open_output(path: &Path) -> anyhow::Result<impl Write> {
 }
 
 fn score_a_capture(
-    input: impl Read,
+    capture: Capture<impl Read + Send>,
+    read_at: Option<ReadAt<'_>>,
     model: Model,
     name: &str,
     args: &ScoreArgs,
     report: &mut impl Write,
 ) -> anyhow::Result<Exit> {
-    let mut capture = match Capture::new(input) {
-        Ok(capture) => capture,
-        Err(error) => return refuse(report, format_args!("error: {name}: {error}")),
-    };
     let judge = Judge::new(Arc::new(model));
+    let options = Options { jobs: args.jobs.count(), read_at, batch: score_capture::BATCH };
     let Scored { tally, packets, damage } =
-        score_capture(&mut capture, &judge, args.decap.tunnels(), open_output(&args.output)?, args.format)?;
+        score_capture(capture, &judge, args.decap.tunnels(), &options, open_output(&args.output)?, args.format)?;
     writeln!(report, "{name}: {packets} packets, {} flows scored, {} alerts", tally.scored, tally.alerts)?;
     damage.map_or(Ok(Exit::Done), |error| refuse(report, format_args!("error: {name}: {error}")))
 }
@@ -377,6 +390,7 @@ mod tests {
             model: Source::Embedded,
             format: Format::Jsonl,
             decap: DecapArgs::default(),
+            jobs: Jobs { jobs: 2 },
         };
         assert_eq!(run(&args(&input)).unwrap(), Exit::BadInput);
         std::fs::write(&input, "a,b\n1,2\n").unwrap();

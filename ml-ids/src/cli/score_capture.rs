@@ -8,13 +8,14 @@ use super::score::Tally;
 use crate::{
     detect::Judge,
     offline::{
-        self, Capture, CaptureError, Replay,
-        rows::{Format, RowWriter, Value},
+        Capture, CaptureError, Replay,
+        pipeline::{self, Options},
+        rows::{Format, RowFormat, Value},
     },
 };
 
 /// Flows scored together.
-const BATCH: usize = 256;
+pub(super) const BATCH: usize = 256;
 /// Columns after the features and the label.
 const COLUMNS: [&str; 4] = ["Class", "Probability", "Alert", "Reason"];
 
@@ -29,38 +30,39 @@ pub(super) struct Scored {
 ///
 /// # Errors
 /// If the output cannot be written or the model fails.
-pub(super) fn score_capture<R: Read>(
-    capture: &mut Capture<R>,
+pub(super) fn score_capture<R: Read + Send>(
+    capture: Capture<R>,
     judge: &Judge,
     decap: Decap,
-    output: impl Write,
+    options: &Options<'_>,
+    mut output: impl Write,
     format: Format,
 ) -> anyhow::Result<Scored> {
     let mut replay = Replay::new(judge.model().contract().profile).with_decap(decap);
-    let mut writer = RowWriter::new(output, format, &COLUMNS)?;
+    let format = RowFormat::new(format, &COLUMNS);
+    output.write_all(format.header().as_bytes())?;
     let mut tally = Tally::default();
-    let mut batch: Vec<FlowRecord> = Vec::with_capacity(BATCH);
-    let damage = offline::replay(capture, &mut replay, |record| {
-        if record.is_tcp_or_udp() {
-            batch.push(record);
-        }
-        if batch.len() < BATCH {
-            return Ok(());
-        }
-        write_batch(std::mem::take(&mut batch), judge, &mut writer, &mut tally)
-    })?;
-    write_batch(batch, judge, &mut writer, &mut tally)?;
-    writer.flush()?;
+    let damage = pipeline::replay(
+        capture,
+        &mut replay,
+        options,
+        |records| rows(records, judge, &format),
+        |rows| {
+            let (bytes, part) = rows?;
+            tally.scored += part.scored;
+            tally.alerts += part.alerts;
+            output.write_all(&bytes)?;
+            anyhow::Ok(())
+        },
+    )?;
+    output.flush()?;
     Ok(Scored { tally, packets: replay.counters().ingress.seen, damage })
 }
 
-fn write_batch(
-    records: Vec<FlowRecord>,
-    judge: &Judge,
-    writer: &mut RowWriter<impl Write>,
-    tally: &mut Tally,
-) -> anyhow::Result<()> {
+fn rows(mut records: Vec<FlowRecord>, judge: &Judge, format: &RowFormat) -> anyhow::Result<(Vec<u8>, Tally)> {
+    records.retain(FlowRecord::is_tcp_or_udp);
     let classes = &judge.model().contract().classes;
+    let (mut bytes, mut tally) = (Vec::new(), Tally::default());
     for verdict in judge.judge(records)? {
         tally.scored += 1;
         tally.alerts += u64::from(verdict.alert);
@@ -71,12 +73,40 @@ fn write_batch(
             Value::Flag(verdict.alert),
             Value::Text(verdict.record.reason().name()),
         ];
-        writer.row(&verdict.record, &verdict.features, label, &extra)?;
+        format.row(&mut bytes, &verdict.record, &verdict.features, label, &extra);
     }
-    Ok(())
+    Ok((bytes, tally))
 }
 
 /// The float64 that prints as the float32 does: 0.1, not 0.10000000149011612.
 fn shortest(value: f32) -> f64 {
     value.to_string().parse().unwrap_or_else(|_| f64::from(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs::File, num::NonZeroUsize, path::Path, sync::Arc};
+
+    use super::*;
+    use crate::model::Model;
+
+    #[test]
+    fn any_number_of_threads_gives_the_same_verdicts_in_the_same_order() {
+        let judge = Judge::new(Arc::new(Model::embedded().unwrap()));
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/handmade/random.pcap");
+        let score = |jobs| {
+            let options = Options { jobs: NonZeroUsize::new(jobs).unwrap(), read_at: None, batch: BATCH };
+            let capture = Capture::new(File::open(&path).unwrap()).unwrap();
+            let mut output = Vec::new();
+            let scored = score_capture(capture, &judge, Decap::NONE, &options, &mut output, Format::Csv).unwrap();
+            (output, scored.tally, scored.packets)
+        };
+        let expected = score(1);
+        assert!(expected.1.scored > BATCH as u64, "{:?}", expected.1);
+        for jobs in [2, 5] {
+            let (output, tally, packets) = score(jobs);
+            assert!(output == expected.0, "{jobs} threads");
+            assert_eq!((tally, packets), (expected.1, expected.2));
+        }
+    }
 }

@@ -8,7 +8,11 @@ use pcap_parser::{
     pcap::{parse_pcap_frame, parse_pcap_frame_be, parse_pcap_frame_modified, parse_pcap_header},
 };
 
-use super::{LinkType, buffer::BlockBuffer, pcapng::Section};
+use super::{
+    LinkType,
+    buffer::{BlockBuffer, Chunk, Next},
+    pcapng::Section,
+};
 
 /// Largest block of a capture that is read. libpcap's own limit for a packet is 256 KiB.
 pub const MAX_BLOCK: usize = 16 * 1024 * 1024;
@@ -65,10 +69,32 @@ pub struct Frame<'a> {
 
 /// An open capture.
 pub struct Capture<R> {
-    buffer: BlockBuffer<R>,
+    source: R,
+    splitter: Splitter,
+    chunk: Chunk,
+    /// What follows the chunk, as long as it is not split.
+    unsplit: Option<Next>,
+    frames: Vec<Located>,
+    /// The first of `frames` that has not been handed out.
+    next: usize,
+    /// Set when the last frame is in `frames`.
+    end: Option<Result<(), CaptureError>>,
+}
+
+/// The parts of a capture that has just been opened.
+pub(super) struct Opened<R> {
+    pub(super) source: R,
+    pub(super) splitter: Splitter,
+    /// The first chunk and what follows it.
+    pub(super) first: (Chunk, Next),
+}
+
+/// Finds the frames in the chunks of a capture, which it is given in their order.
+pub(super) struct Splitter {
+    buffer: BlockBuffer,
     format: Format,
-    /// Bytes of the block handed out last, still to be consumed.
-    pending: usize,
+    /// Bytes before the first block.
+    header: usize,
 }
 
 enum Format {
@@ -78,7 +104,7 @@ enum Format {
 
 type ParseFrame = for<'a> fn(&'a [u8]) -> IResult<&'a [u8], LegacyPcapBlock<'a>, PcapError<&'a [u8]>>;
 
-/// Where a frame lies in the buffered block.
+/// Where a frame lies in the memory of its chunk (as long as it is in [`Section`]'s hands: in its block).
 pub(super) struct Located {
     pub(super) time_us: u64,
     pub(super) link: LinkType,
@@ -91,19 +117,14 @@ impl<R: Read> Capture<R> {
     ///
     /// # Errors
     /// [`CaptureError::NotACapture`], [`CaptureError::Truncated`] inside the file header, [`CaptureError::Read`].
-    pub fn new(source: R) -> Result<Self, CaptureError> {
-        let mut buffer = BlockBuffer::new(source);
-        let complete = buffer.fill(PCAP_HEADER)?;
-        if buffer.bytes().starts_with(&SECTION_HEADER_MAGIC) {
-            return Ok(Self { buffer, format: Format::PcapNg(Section::default()), pending: 0 });
-        }
-        let format = match parse_pcap_header(buffer.bytes()) {
-            Ok((_, header)) => Format::pcap(&header),
-            Err(_) if complete || buffer.bytes().len() < 4 => return Err(CaptureError::NotACapture),
-            Err(error) if error.is_incomplete() => return Err(CaptureError::Truncated(0)),
-            Err(_) => return Err(CaptureError::NotACapture),
+    pub fn new(mut source: R) -> Result<Self, CaptureError> {
+        let mut chunk = Chunk::default();
+        let next = match chunk.read_at_least(PCAP_HEADER, &mut source) {
+            Next::Failed(error) => return Err(error.into()),
+            next => next,
         };
-        Ok(Self { buffer, format, pending: PCAP_HEADER })
+        let splitter = Splitter::new(chunk.bytes())?;
+        Ok(Self { source, splitter, chunk, unsplit: Some(next), frames: Vec::new(), next: 0, end: None })
     }
 
     /// The next frame, `None` at the end.
@@ -112,19 +133,90 @@ impl<R: Read> Capture<R> {
     /// Whatever is wrong with the capture. There is nothing to be read after an error.
     #[inline]
     pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, CaptureError> {
-        let Self { buffer, format, pending } = self;
-        buffer.consume(core::mem::take(pending));
-        let found = match format {
-            Format::Pcap { link, nanoseconds, header, parse } => {
-                pcap_frame(buffer, *link, *nanoseconds, *header, *parse)?
+        while self.next >= self.frames.len() {
+            if let Some(end) = &mut self.end {
+                return core::mem::replace(end, Ok(())).map(|()| None);
             }
-            Format::PcapNg(section) => section.next_packet(buffer)?,
+            self.split();
+        }
+        let Self { chunk, frames, next, .. } = self;
+        let Some(frame) = frames.get(*next) else { return Ok(None) };
+        *next += 1;
+        Ok(Some(frame.in_chunk(chunk)))
+    }
+
+    /// Finds the frames of the next chunk.
+    fn split(&mut self) {
+        let Self { source, splitter, chunk, unsplit, frames, next, end } = self;
+        let following = unsplit.take().unwrap_or_else(|| chunk.read_once(source));
+        frames.clear();
+        *next = 0;
+        *end = splitter.split(chunk, following, frames);
+    }
+
+    /// Takes apart a capture none of whose frames has been read.
+    pub(super) fn into_opened(self) -> Opened<R> {
+        let Self { source, splitter, chunk, unsplit, .. } = self;
+        debug_assert!(unsplit.is_some(), "frames have been read");
+        Opened { source, splitter, first: (chunk, unsplit.unwrap_or(Next::More)) }
+    }
+}
+
+impl Located {
+    #[inline]
+    pub(super) fn in_chunk<'a>(&self, chunk: &'a Chunk) -> Frame<'a> {
+        let &Self { time_us, link, start, length } = self;
+        Frame { time_us: time_us.min(LATEST_US), link, data: chunk.get(start, length) }
+    }
+}
+
+impl Splitter {
+    /// Recognises the format by the first bytes of a capture: [`PCAP_HEADER`] or, if it is shorter, all.
+    fn new(bytes: &[u8]) -> Result<Self, CaptureError> {
+        let (format, header) = if bytes.starts_with(&SECTION_HEADER_MAGIC) {
+            (Format::PcapNg(Section::default()), 0)
+        } else {
+            match parse_pcap_header(bytes) {
+                Ok((_, header)) => (Format::pcap(&header), PCAP_HEADER),
+                Err(_) if bytes.len() >= PCAP_HEADER || bytes.len() < 4 => return Err(CaptureError::NotACapture),
+                Err(error) if error.is_incomplete() => return Err(CaptureError::Truncated(0)),
+                Err(_) => return Err(CaptureError::NotACapture),
+            }
         };
-        let Some((block, frame)) = found else { return Ok(None) };
-        *pending = block;
-        let Located { time_us, link, start, length } = frame;
-        let data = buffer.bytes().get(start..start.saturating_add(length)).unwrap_or_default();
-        Ok(Some(Frame { time_us: time_us.min(LATEST_US), link, data }))
+        Ok(Self { buffer: BlockBuffer::new(), format, header })
+    }
+
+    /// Appends the frames that end in this chunk to `frames`. They lie in the memory that `chunk` then has. Returns how
+    /// the capture ends if it does so here.
+    pub(super) fn split(
+        &mut self,
+        chunk: &mut Chunk,
+        next: Next,
+        frames: &mut Vec<Located>,
+    ) -> Option<Result<(), CaptureError>> {
+        let Self { buffer, format, header } = self;
+        buffer.feed(chunk, next);
+        buffer.consume(core::mem::take(header));
+        let before = frames.len();
+        let end = loop {
+            let found = match format {
+                Format::Pcap { link, nanoseconds, header, parse } => {
+                    pcap_frame(buffer, *link, *nanoseconds, *header, *parse)
+                }
+                Format::PcapNg(section) => section.next_packet(buffer),
+            };
+            match found {
+                Ok(Some((length, frame))) => {
+                    frames.push(Located { start: buffer.start() + frame.start, ..frame });
+                    buffer.consume(length);
+                }
+                Ok(None) => break Some(Ok(())),
+                Err(CaptureError::Read(_)) if buffer.is_fed() => break None,
+                Err(error) => break Some(Err(error)),
+            }
+        };
+        buffer.release(chunk, frames.len() - before);
+        end
     }
 }
 
@@ -145,8 +237,8 @@ impl Format {
 
 /// The length of the next block, and its frame.
 #[inline]
-fn pcap_frame<R: Read>(
-    buffer: &mut BlockBuffer<R>,
+fn pcap_frame(
+    buffer: &mut BlockBuffer,
     link: LinkType,
     nanoseconds: bool,
     header: usize,

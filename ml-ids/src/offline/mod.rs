@@ -3,15 +3,19 @@
 //! ```text
 //! source (file, gzip, zstd) ─► capture (pcap, pcapng) ─► link (Ethernet, SLL, …) ─► replay ─► FlowRecord ─► rows
 //! ```
+//!
+//! [`replay`] does this on one thread, flow by flow; [`pipeline::replay`] on any number, in batches of flows.
 
 mod buffer;
 mod capture;
 mod fragments;
 mod link;
 mod pcapng;
+pub mod pipeline;
 mod replay;
 pub mod rows;
 pub mod source;
+mod text;
 
 use std::io::Read;
 
@@ -19,7 +23,7 @@ use ml_ids_common::FlowRecord;
 
 pub use capture::{Capture, CaptureError, Frame, MAX_BLOCK};
 pub use link::{LinkType, parse_frame};
-pub use replay::{MAX_FLOWS, Replay};
+pub use replay::{MAX_FLOWS, ParsedFrame, Replay};
 
 /// Replays a capture from where it stands to its end, and ends the flows that are still open. Finished flows go to
 /// `emit` in the order in which they end; the first error from it stops the replay and is returned.

@@ -1,7 +1,5 @@
 //! The pcapng block format (draft-ietf-opsawg-pcapng): sections, interfaces with their clocks, packets.
 
-use std::io::Read;
-
 use pcap_parser::{
     Block, InterfaceDescriptionBlock, OptionCode, parse_block_be, parse_block_le, pcapng::parse_sectionheaderblock,
 };
@@ -54,10 +52,7 @@ struct Clock {
 
 impl Section {
     /// The length of the block with the next packet, and where its frame lies in it.
-    pub(super) fn next_packet<R: Read>(
-        &mut self,
-        buffer: &mut BlockBuffer<R>,
-    ) -> Result<Option<(usize, Located)>, CaptureError> {
+    pub(super) fn next_packet(&mut self, buffer: &mut BlockBuffer) -> Result<Option<(usize, Located)>, CaptureError> {
         loop {
             let Some((kind, length)) = self.next_block(buffer)? else { return self.at_end() };
             let block = buffer.bytes().get(..length).unwrap_or_default();
@@ -76,7 +71,7 @@ impl Section {
     }
 
     /// Type and length of the next block, which is then buffered.
-    fn next_block<R: Read>(&mut self, buffer: &mut BlockBuffer<R>) -> Result<Option<(u32, usize)>, CaptureError> {
+    fn next_block(&mut self, buffer: &mut BlockBuffer) -> Result<Option<(u32, usize)>, CaptureError> {
         let at = buffer.position();
         if !buffer.fill(BLOCK_FRAME)? {
             return if buffer.bytes().is_empty() { Ok(None) } else { Err(CaptureError::Truncated(at)) };

@@ -1,11 +1,15 @@
 //! The flow table of offline replay: the engine's states in an ordinary hash table, ended by packets alone.
+//!
+//! A table of many flows is larger than any cache, and waiting for memory is most of what a packet then costs. So the
+//! flows of [`AHEAD`] packets are looked up, and their memory asked for, before the first of them is counted.
 
 use std::hash::{BuildHasher, Hasher};
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use ml_ids_common::{
-    Address, Counters, Decap, EndReason, FlowKey, FlowRecord, FlowState, Fragment, Life, Packet, Plan, Profile, Skip,
+    Address, Counters, Decap, EndReason, FlowKey, FlowRecord, FlowState, Fragment, IpVersion, Life, Packet, Plan,
+    Profile, Skip,
 };
 
 use super::fragments::Datagrams;
@@ -13,6 +17,25 @@ use super::fragments::Datagrams;
 /// Most five-tuples that are kept at a time, about 4.5 GB. A packet that would open one more is skipped as
 /// [`Skip::TableFull`].
 pub const MAX_FLOWS: usize = 1 << 23;
+
+/// Packets whose flows are looked up before any is counted: their states fill half of a core's first cache.
+const AHEAD: usize = 32;
+
+/// A frame as far as it is understood without its flow.
+#[derive(Clone, Copy, Debug)]
+pub struct ParsedFrame {
+    /// Microseconds since 1970.
+    pub time_us: u64,
+    /// Captured bytes.
+    pub length: u32,
+    /// Its packet, or why it has none.
+    pub packet: Result<Packet, Skip>,
+}
+
+/// A flow's state on cache lines of its own.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
+struct Slot(FlowState);
 
 /// Replays packets in the order of a capture.
 ///
@@ -22,7 +45,7 @@ pub struct Replay {
     decap: Decap,
     counters: Counters,
     /// Every five-tuple met, in the order of their first packets. An ended flow's entry is vacant until its next one.
-    flows: Vec<FlowState>,
+    flows: Vec<Slot>,
     /// Indices into `flows` by key.
     table: HashTable<u32>,
     hasher: RandomState,
@@ -81,7 +104,36 @@ impl Replay {
     /// Flows that are open now.
     #[must_use]
     pub fn live(&self) -> u64 {
-        self.flows.iter().filter(|flow| flow.life == Life::Open as u8).count() as u64
+        self.open().count() as u64
+    }
+
+    fn open(&self) -> impl Iterator<Item = &FlowState> {
+        self.flows.iter().map(|Slot(flow)| flow).filter(|flow| flow.life == Life::Open as u8)
+    }
+
+    /// As [`Self::frame`], for each of `frames`.
+    ///
+    /// # Errors
+    /// Those of `emit`.
+    pub fn frames<E>(
+        &mut self,
+        frames: &[ParsedFrame],
+        emit: &mut impl FnMut(FlowRecord) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut entries = [None; AHEAD];
+        for frames in frames.chunks(AHEAD) {
+            for (entry, frame) in entries.iter_mut().zip(frames) {
+                *entry = frame.packet.as_ref().ok().and_then(|packet| self.find(&packet.key));
+                if let Some(Slot(flow)) = entry.and_then(|index| self.flows.get(index as usize)) {
+                    prefetch(flow);
+                }
+            }
+            for (entry, frame) in entries.iter().zip(frames) {
+                let &ParsedFrame { time_us, length, ref packet } = frame;
+                self.found(packet, length as usize, time_us, *entry, emit)?;
+            }
+        }
+        Ok(())
     }
 
     /// Accounts for a frame of `length` captured bytes and counts its packet, if it has one.
@@ -96,14 +148,27 @@ impl Replay {
         now_us: u64,
         emit: &mut impl FnMut(FlowRecord) -> Result<(), E>,
     ) -> Result<(), E> {
+        self.found(&parsed, length, now_us, None, emit)
+    }
+
+    /// [`Self::frame`] with the entry where the packet's flow may be.
+    #[inline]
+    fn found<E>(
+        &mut self,
+        parsed: &Result<Packet, Skip>,
+        length: usize,
+        now_us: u64,
+        entry: Option<u32>,
+        emit: &mut impl FnMut(FlowRecord) -> Result<(), E>,
+    ) -> Result<(), E> {
         let books = &mut self.counters.ingress;
         books.seen += 1;
         books.seen_bytes += length as u64;
         match parsed {
-            Ok(packet) if packet.fragment != Fragment::NONE => self.fragment(packet, now_us, emit),
-            Ok(packet) => self.packet(&packet, now_us, emit),
+            Ok(packet) if packet.fragment != Fragment::NONE => self.fragment(*packet, now_us, emit),
+            Ok(packet) => self.packet(packet, now_us, entry, emit),
             Err(skip) => {
-                self.skip(skip);
+                self.skip(*skip);
                 Ok(())
             }
         }
@@ -118,14 +183,16 @@ impl Replay {
         &mut self,
         packet: &Packet,
         now_us: u64,
+        entry: Option<u32>,
         emit: &mut impl FnMut(FlowRecord) -> Result<(), E>,
     ) -> Result<(), E> {
         let profile = self.profile;
-        let Some(index) = self.entry(&packet.key) else {
+        let known = entry.filter(|index| self.is_at(*index, &packet.key));
+        let Some(index) = known.or_else(|| self.entry(&packet.key)) else {
             self.skip(Skip::TableFull);
             return Ok(());
         };
-        let Some(state) = self.flows.get_mut(index as usize) else { return Ok(()) };
+        let Some(Slot(state)) = self.flows.get_mut(index as usize) else { return Ok(()) };
         let counters = &mut self.counters;
         let plan = state.plan(packet, now_us, profile);
         let mut ended = None;
@@ -173,11 +240,11 @@ impl Replay {
     ) -> Result<(), E> {
         let resolved = self.datagrams.resolve(&mut packet);
         if packet.fragment == Fragment::FIRST {
-            return self.packet(&packet, now_us, emit);
+            return self.packet(&packet, now_us, None, emit);
         }
         let outcome = resolved.and_then(|()| {
             let index = self.find(&packet.key).ok_or(Skip::FragmentOrphan)?;
-            let state = self.flows.get_mut(index as usize).ok_or(Skip::FragmentOrphan)?;
+            let Slot(state) = self.flows.get_mut(index as usize).ok_or(Skip::FragmentOrphan)?;
             state.fragment(&packet, now_us)
         });
         match outcome {
@@ -192,7 +259,8 @@ impl Replay {
     /// # Errors
     /// Those of `emit`.
     pub fn end<E>(&mut self, emit: &mut impl FnMut(FlowRecord) -> Result<(), E>) -> Result<(), E> {
-        let mut rest: Vec<&FlowState> = self.flows.iter().filter(|flow| flow.life == Life::Open as u8).collect();
+        let mut rest: Vec<&FlowState> =
+            self.flows.iter().map(|Slot(flow)| flow).filter(|flow| flow.life == Life::Open as u8).collect();
         rest.sort_by_key(|flow| flow.start_us);
         for state in rest {
             if state.packets() < self.profile.min_packets() {
@@ -207,26 +275,26 @@ impl Replay {
         Ok(())
     }
 
-    /// The index of the key's entry, if there is one.
+    #[inline]
+    fn is_at(&self, index: u32, key: &FlowKey) -> bool {
+        self.flows.get(index as usize).is_some_and(|Slot(flow)| flow.key.same(key))
+    }
+
+    #[inline]
     fn find(&self, key: &FlowKey) -> Option<u32> {
-        let Self { flows, table, hasher, .. } = self;
-        let same = |index: &u32| flows.get(*index as usize).is_some_and(|flow| flow.key.same(key));
-        table.find(hash(hasher, key), same).copied()
+        self.table.find(hash(&self.hasher, key), |index| self.is_at(*index, key)).copied()
     }
 
     /// The index of the key's entry, which is made vacant if there was none. `None` when the table is full.
-    #[inline]
     fn entry(&mut self, key: &FlowKey) -> Option<u32> {
-        let Self { flows, table, hasher, max_flows, .. } = self;
-        let hash = hash(hasher, key);
-        let same = |index: &u32| flows.get(*index as usize).is_some_and(|flow| flow.key.same(key));
-        if let Some(index) = table.find(hash, same) {
-            return Some(*index);
+        if let Some(index) = self.find(key) {
+            return Some(index);
         }
+        let Self { flows, table, hasher, max_flows, .. } = self;
         let index = u32::try_from(flows.len()).ok().filter(|index| (*index as usize) < *max_flows)?;
-        flows.push(FlowState { key: *key, ..FlowState::default() });
-        let rehash = |index: &u32| flows.get(*index as usize).map_or(0, |flow| self::hash(hasher, &flow.key));
-        table.insert_unique(hash, index, rehash);
+        flows.push(Slot(FlowState { key: *key, ..FlowState::default() }));
+        let rehash = |index: &u32| flows.get(*index as usize).map_or(0, |Slot(flow)| self::hash(hasher, &flow.key));
+        table.insert_unique(hash(hasher, key), index, rehash);
         Some(index)
     }
 
@@ -237,17 +305,33 @@ impl Replay {
     }
 }
 
-/// Word-wise; the derived implementation feeds the hasher bytes.
+/// Word-wise; the derived implementation feeds the hasher bytes. The words that are zero for every IPv4 address are left
+/// out.
 #[inline]
 fn hash(hasher: &RandomState, key: &FlowKey) -> u64 {
-    let &FlowKey { addr_a, addr_b, port_a, port_b, protocol, version, .. } = key;
-    let wide = |Address([a, b, c, d]): Address| [pair(a, b), pair(c, d)];
+    let &FlowKey { addr_a: Address([a, b, c, d]), addr_b: Address([e, f, g, h]), port_a, port_b, .. } = key;
     let mut hasher = hasher.build_hasher();
-    for half in wide(addr_a).into_iter().chain(wide(addr_b)) {
-        hasher.write_u64(half);
+    if key.version != IpVersion::V4 as u8 {
+        for (high, low) in [(a, b), (e, f), (c, g)] {
+            hasher.write_u64(pair(high, low));
+        }
     }
-    hasher.write_u64(pair(pair16(port_a, port_b), pair16(protocol.into(), version.into())));
+    hasher.write_u64(pair(d, h));
+    hasher.write_u64(pair(pair16(port_a, port_b), pair16(key.protocol.into(), key.version.into())));
     hasher.finish()
+}
+
+/// Asks for the memory of a flow before it is needed.
+#[inline]
+fn prefetch(flow: &FlowState) {
+    #[cfg(target_arch = "x86_64")]
+    for line in 0..size_of::<FlowState>().div_ceil(64) {
+        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a hint; it does not access memory and never faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(core::ptr::from_ref(flow).cast::<i8>().wrapping_add(64 * line)) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = flow;
 }
 
 #[inline]

@@ -1,10 +1,8 @@
 //! Feature rows as text: CSV in the spelling of `MachineLearningCVE`, or JSON, one object a line.
 
-use std::io::{self, Write};
-
 use ml_ids_common::FlowRecord;
-use time::OffsetDateTime;
 
+use super::text;
 use crate::features::{FEATURES, FeatureVector, FlowId};
 
 /// Columns before the features.
@@ -32,74 +30,85 @@ pub enum Value<'a> {
     Flag(bool),
 }
 
-/// Writes one row a flow.
-pub struct RowWriter<W> {
-    out: W,
+/// Makes one row a flow.
+#[derive(Clone, Debug)]
+pub struct RowFormat {
     format: Format,
     /// Names of additional columns, after the label.
     extra: Vec<&'static str>,
-    line: Vec<u8>,
 }
 
-impl<W: Write> RowWriter<W> {
-    /// Writes the header, if the format has one. `out` should be buffered.
-    ///
-    /// # Errors
-    /// Those of `out`.
-    pub fn new(mut out: W, format: Format, extra: &[&'static str]) -> io::Result<Self> {
-        if format == Format::Csv {
-            let features = FEATURES.iter().map(|feature| feature.name);
-            let columns: Vec<_> =
-                LEADING.into_iter().chain(features).chain([LABEL]).chain(extra.iter().copied()).collect();
-            writeln!(out, "{}", columns.join(","))?;
-        }
-        Ok(Self { out, format, extra: extra.to_vec(), line: Vec::with_capacity(4096) })
+impl RowFormat {
+    /// Rows with these additional columns.
+    #[must_use]
+    pub fn new(format: Format, extra: &[&'static str]) -> Self {
+        Self { format, extra: extra.to_vec() }
     }
 
-    /// Writes a flow's row. `label` is empty for an unlabelled flow; `extra` are the values of the additional columns.
-    ///
-    /// # Errors
-    /// Those of the output.
+    /// What stands before the first row.
+    #[must_use]
+    pub fn header(&self) -> String {
+        match self.format {
+            Format::Csv => {
+                let features = FEATURES.iter().map(|feature| feature.name);
+                let columns: Vec<_> =
+                    LEADING.into_iter().chain(features).chain([LABEL]).chain(self.extra.iter().copied()).collect();
+                columns.join(",") + "\n"
+            }
+            Format::Jsonl => String::new(),
+        }
+    }
+
+    /// Appends a flow's row to `bytes`. `label` is empty for an unlabelled flow; `extra` are the values of the additional
+    /// columns.
     pub fn row(
-        &mut self,
+        &self,
+        bytes: &mut Vec<u8>,
         record: &FlowRecord,
         vector: &FeatureVector,
         label: &str,
         extra: &[Value<'_>],
-    ) -> io::Result<()> {
-        let id = FlowId::of(record);
-        let FlowId { source, destination, source_port, destination_port, protocol } = id;
-        let timestamp = timestamp(record.state().start_us);
-        let mut line = Line { bytes: &mut self.line, format: self.format };
+    ) {
+        let FlowId { source, destination, source_port, destination_port, protocol } = FlowId::of(record);
+        let mut line = Line { bytes, format: self.format, first: true };
         line.start();
-        line.field("Flow ID", |line| line.quoted(format_args!("{id}")))?;
-        line.field("Src IP", |line| line.quoted(format_args!("{source}")))?;
-        line.field("Src Port", |line| line.number(source_port.into()))?;
-        line.field("Dst IP", |line| line.quoted(format_args!("{destination}")))?;
-        line.field("Dst Port", |line| line.number(destination_port.into()))?;
-        line.field("Protocol", |line| line.number(protocol.into()))?;
-        line.field("Timestamp", |line| line.quoted(format_args!("{timestamp}")))?;
+        line.column("Flow ID");
+        line.quoted(|bytes| {
+            text::address(bytes, source);
+            bytes.push(b'-');
+            text::address(bytes, destination);
+            for number in [source_port, destination_port, protocol.into()] {
+                bytes.push(b'-');
+                text::integer(bytes, number.into());
+            }
+        });
+        line.column("Src IP");
+        line.quoted(|bytes| text::address(bytes, source));
+        line.column("Src Port");
+        line.number(source_port.into());
+        line.column("Dst IP");
+        line.quoted(|bytes| text::address(bytes, destination));
+        line.column("Dst Port");
+        line.number(destination_port.into());
+        line.column("Protocol");
+        line.number(protocol.into());
+        line.column("Timestamp");
+        line.quoted(|bytes| text::timestamp(bytes, record.state().start_us));
         for (feature, value) in FEATURES.iter().zip(vector) {
-            line.field(feature.name, |line| line.number(*value))?;
+            line.column(feature.name);
+            line.number(*value);
         }
-        line.field(LABEL, |line| line.text(label))?;
+        line.column(LABEL);
+        line.text(label);
         for (name, value) in self.extra.iter().zip(extra) {
-            line.field(name, |line| match value {
+            line.column(name);
+            match value {
                 Value::Number(number) => line.number(*number),
                 Value::Text(text) => line.text(text),
                 Value::Flag(flag) => line.flag(*flag),
-            })?;
+            }
         }
         line.end();
-        self.out.write_all(&self.line)
-    }
-
-    /// Hands everything to the operating system.
-    ///
-    /// # Errors
-    /// Those of the output.
-    pub fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
     }
 }
 
@@ -107,11 +116,11 @@ impl<W: Write> RowWriter<W> {
 struct Line<'a> {
     bytes: &'a mut Vec<u8>,
     format: Format,
+    first: bool,
 }
 
 impl Line<'_> {
     fn start(&mut self) {
-        self.bytes.clear();
         if self.format == Format::Jsonl {
             self.bytes.push(b'{');
         }
@@ -124,9 +133,10 @@ impl Line<'_> {
         self.bytes.push(b'\n');
     }
 
-    /// `name` must need no escaping.
-    fn field(&mut self, name: &str, value: impl FnOnce(&mut Self) -> io::Result<()>) -> io::Result<()> {
-        if self.bytes.len() > 1 {
+    /// What stands before a column's value. `name` must need no escaping.
+    #[inline]
+    fn column(&mut self, name: &str) {
+        if !core::mem::take(&mut self.first) {
             self.bytes.push(b',');
         }
         if self.format == Format::Jsonl {
@@ -134,61 +144,48 @@ impl Line<'_> {
             self.bytes.extend_from_slice(name.as_bytes());
             self.bytes.extend_from_slice(b"\":");
         }
-        value(self)
     }
 
     /// Text that needs no escaping.
-    fn quoted(&mut self, text: std::fmt::Arguments<'_>) -> io::Result<()> {
-        match self.format {
-            Format::Csv => self.bytes.write_fmt(text),
-            Format::Jsonl => write!(self.bytes, "\"{text}\""),
-        }
+    fn quoted(&mut self, text: impl FnOnce(&mut Vec<u8>)) {
+        let quote: &[u8] = if self.format == Format::Jsonl { b"\"" } else { b"" };
+        self.bytes.extend_from_slice(quote);
+        text(self.bytes);
+        self.bytes.extend_from_slice(quote);
     }
 
-    fn flag(&mut self, flag: bool) -> io::Result<()> {
-        write!(self.bytes, "{flag}")
+    fn flag(&mut self, flag: bool) {
+        self.bytes.extend_from_slice(if flag { b"true" } else { b"false" });
     }
 
-    fn text(&mut self, text: &str) -> io::Result<()> {
+    fn text(&mut self, text: &str) {
         match self.format {
-            Format::Jsonl => Ok(serde_json::to_writer(&mut *self.bytes, text)?),
+            Format::Jsonl => self.bytes.extend_from_slice(serde_json::Value::from(text).to_string().as_bytes()),
             Format::Csv if text.contains([',', '"', '\n', '\r']) => {
-                write!(self.bytes, "\"{}\"", text.replace('"', "\"\""))
+                self.bytes.push(b'"');
+                self.bytes.extend_from_slice(text.replace('"', "\"\"").as_bytes());
+                self.bytes.push(b'"');
             }
-            Format::Csv => self.bytes.write_all(text.as_bytes()),
+            Format::Csv => self.bytes.extend_from_slice(text.as_bytes()),
         }
     }
 
     /// The shortest decimal that reads back as the same number, integers without a fraction.
-    fn number(&mut self, value: f64) -> io::Result<()> {
-        /// Below this, integers are exact and print faster as such.
-        const EXACT: f64 = 9e15;
-        if value.abs() < EXACT && value.trunc() == value {
-            write!(self.bytes, "{}", value as i64)
-        } else if value.is_finite() {
-            write!(self.bytes, "{value}")
-        } else {
-            let word = if value.is_nan() {
-                "NaN"
-            } else if value > 0.0 {
-                "Infinity"
-            } else {
-                "-Infinity"
-            };
-            self.quoted(format_args!("{word}"))
+    #[inline]
+    fn number(&mut self, value: f64) {
+        if value.is_finite() {
+            text::decimal(self.bytes, value);
+            return;
         }
+        let word: &[u8] = if value.is_nan() {
+            b"NaN"
+        } else if value > 0.0 {
+            b"Infinity"
+        } else {
+            b"-Infinity"
+        };
+        self.quoted(|bytes| bytes.extend_from_slice(word));
     }
-}
-
-/// RFC 3339 in UTC with microseconds. Times beyond the year 9999 are written as its end.
-fn timestamp(time_us: u64) -> String {
-    const LAST: i64 = 253_402_300_799;
-    let seconds = i64::try_from(time_us / 1_000_000).unwrap_or(LAST).min(LAST);
-    let time = OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH);
-    let (year, month, day) = time.to_calendar_date();
-    let (hour, minute, second) = time.to_hms();
-    let (month, fraction) = (u8::from(month), time_us % 1_000_000);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{fraction:06}Z")
 }
 
 #[cfg(test)]
@@ -197,7 +194,7 @@ mod tests {
 
     fn number(value: f64, format: Format) -> String {
         let mut bytes = Vec::new();
-        Line { bytes: &mut bytes, format }.number(value).unwrap();
+        Line { bytes: &mut bytes, format, first: true }.number(value);
         String::from_utf8(bytes).unwrap()
     }
 
@@ -227,15 +224,8 @@ mod tests {
     #[test]
     fn labels_are_escaped() {
         let mut bytes = Vec::new();
-        Line { bytes: &mut bytes, format: Format::Csv }.text("a \"b\", c").unwrap();
-        Line { bytes: &mut bytes, format: Format::Jsonl }.text("a \"b\", c").unwrap();
+        Line { bytes: &mut bytes, format: Format::Csv, first: true }.text("a \"b\", c");
+        Line { bytes: &mut bytes, format: Format::Jsonl, first: true }.text("a \"b\", c");
         assert_eq!(bytes, br#""a ""b"", c""a \"b\", c""#);
-    }
-
-    #[test]
-    fn timestamps_are_utc_with_microseconds() {
-        assert_eq!(timestamp(1_499_348_422_024_349), "2017-07-06T13:40:22.024349Z");
-        assert_eq!(timestamp(0), "1970-01-01T00:00:00.000000Z");
-        assert_eq!(timestamp(u64::MAX), "9999-12-31T23:59:59.551615Z");
     }
 }

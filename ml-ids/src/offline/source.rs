@@ -49,23 +49,75 @@ pub fn open(path: &Path) -> io::Result<Source> {
     Ok(Source { file, size, identity: FileId::of(&metadata) })
 }
 
+/// An input as it was before it was packed.
+pub struct Unpacked<'a> {
+    bytes: Box<dyn Read + Send + 'a>,
+    packed: bool,
+}
+
+impl Unpacked<'_> {
+    /// Whether the bytes are not those of the input, but unpacked from it.
+    #[must_use]
+    pub const fn is_packed(&self) -> bool {
+        self.packed
+    }
+}
+
+impl Read for Unpacked<'_> {
+    fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
+        self.bytes.read(space)
+    }
+}
+
+/// Reads a decoder in pieces of one size, whatever size is asked for. How much of a damaged input a decoder gives
+/// before its error depends on that size.
+struct Steady<R> {
+    decoder: R,
+    piece: Vec<u8>,
+    given: usize,
+}
+
+impl<R: Read> Steady<R> {
+    const PIECE: usize = 64 * 1024;
+
+    const fn new(decoder: R) -> Self {
+        Self { decoder, piece: Vec::new(), given: 0 }
+    }
+}
+
+impl<R: Read> Read for Steady<R> {
+    fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
+        if self.given == self.piece.len() {
+            self.piece.resize(Self::PIECE, 0);
+            self.given = self.piece.len();
+            let count = self.decoder.read(&mut self.piece)?;
+            self.piece.truncate(count);
+            self.given = 0;
+        }
+        let count = self.piece.get(self.given..).unwrap_or_default().read(space)?;
+        self.given += count;
+        Ok(count)
+    }
+}
+
 /// Unpacks gzip (any number of members) and zstd, recognised by their first bytes; passes everything else on.
 ///
 /// # Errors
 /// Those of reading the first bytes.
-pub fn unpack<'a>(mut packed: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
+pub fn unpack<'a>(mut packed: impl Read + Send + 'a) -> io::Result<Unpacked<'a>> {
     let mut start = Vec::with_capacity(ZSTD_MAGIC.len());
     packed.by_ref().take(ZSTD_MAGIC.len() as u64).read_to_end(&mut start)?;
     let (gzip, zstd) = (start.starts_with(&GZIP_MAGIC), start.starts_with(&ZSTD_MAGIC));
     let whole = Cursor::new(start).chain(packed);
-    Ok(if gzip {
-        Box::new(MultiGzDecoder::new(whole))
+    let bytes: Box<dyn Read + Send + 'a> = if gzip {
+        Box::new(Steady::new(MultiGzDecoder::new(whole)))
     } else if zstd {
         // The decoder's own limit of 128 MiB holds for the window that a file may ask for.
-        Box::new(zstd::Decoder::new(whole)?)
+        Box::new(Steady::new(zstd::Decoder::new(whole)?))
     } else {
         Box::new(whole)
-    })
+    };
+    Ok(Unpacked { bytes, packed: gzip || zstd })
 }
 
 #[cfg(test)]

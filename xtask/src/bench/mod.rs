@@ -1,8 +1,9 @@
 //! `cargo xtask bench`: figures of a release build, as tables or as one JSON line a figure.
 
-mod extract;
+mod big_capture;
 mod figure;
 mod measure;
+mod offline;
 mod traffic;
 
 use std::process::{Command, ExitCode};
@@ -26,19 +27,20 @@ pub(crate) struct Arguments {
 enum Bench {
     /// Cost of the kernel programs, a packet (needs root)
     Kernel,
-    /// Packets a CPU second from a capture to features, beside tcpdump
-    Extract,
+    /// Packets a CPU second from a capture to features, beside tcpdump and others
+    #[value(alias = "extract")]
+    Offline,
     /// Flows scored a second
     Score,
 }
 
 impl Bench {
-    const ALL: [Self; 3] = [Self::Kernel, Self::Extract, Self::Score];
+    const ALL: [Self; 3] = [Self::Kernel, Self::Offline, Self::Score];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Kernel => "kernel",
-            Self::Extract => "extract",
+            Self::Offline => "offline",
             Self::Score => "score",
         }
     }
@@ -52,7 +54,7 @@ pub(crate) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let mut failed = false;
     for bench in benches {
         let figures = match bench {
-            Bench::Extract => extract::run(),
+            Bench::Offline => offline::run(),
             Bench::Kernel | Bench::Score => ask_the_agent(bench),
         };
         match figures {
