@@ -24,9 +24,12 @@ fn main() -> anyhow::Result<()> {
     println!("cargo:rerun-if-env-changed=ML_IDS_CACHE");
     println!("cargo:rerun-if-changed=../ml-ids-common/src");
     println!("cargo:rerun-if-changed=../models/default.onnx");
+    // Asked at run time: a build folder that several checkouts share keeps this script compiled.
+    let manifest = env::var("CARGO_MANIFEST_DIR")?;
+    let root_dir = format!("{manifest}/../ml-ids-ebpf");
     let cache = cache();
     if let (Some(cache), Some(out_dir)) = (&cache, env::var_os("OUT_DIR")) {
-        share_target(cache, Path::new(&out_dir))?;
+        share_target(cache, &manifest, Path::new(&out_dir))?;
     }
     let linked = has_linked_toolchain();
     // SAFETY: a build script's main thread, before any other thread is started.
@@ -43,7 +46,7 @@ fn main() -> anyhow::Result<()> {
     }
     let package = Package {
         name: "ml-ids-ebpf",
-        root_dir: concat!(env!("CARGO_MANIFEST_DIR"), "/../ml-ids-ebpf"),
+        root_dir: &root_dir,
         ..Default::default()
     };
     let toolchain = if linked { Toolchain::Custom(LINKED_TOOLCHAIN) } else { Toolchain::default() };
@@ -70,9 +73,9 @@ fn path_with_tools(cache: &Path) -> Option<std::ffi::OsString> {
 
 /// Lets the folder in which aya-build builds be one that outlives `cargo clean`: one a checkout, because two that build at
 /// the same time would take each other's object.
-fn share_target(cache: &Path, out_dir: &Path) -> io::Result<()> {
+fn share_target(cache: &Path, manifest: &str, out_dir: &Path) -> io::Result<()> {
     let mut hasher = DefaultHasher::new();
-    env!("CARGO_MANIFEST_DIR").hash(&mut hasher);
+    manifest.hash(&mut hasher);
     let shared = cache.join("ebpf").join(format!("{:016x}", hasher.finish()));
     let link = out_dir.join("aya-build");
     if link.exists() {
