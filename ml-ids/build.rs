@@ -44,11 +44,7 @@ fn main() -> anyhow::Result<()> {
         // aya-build turns each line that cargo prints into a warning; real ones come another way.
         env::set_var("CARGO_TERM_QUIET", "true");
     }
-    let package = Package {
-        name: "ml-ids-ebpf",
-        root_dir: &root_dir,
-        ..Default::default()
-    };
+    let package = Package { name: "ml-ids-ebpf", root_dir: &root_dir, ..Default::default() };
     let toolchain = if linked { Toolchain::Custom(LINKED_TOOLCHAIN) } else { Toolchain::default() };
     aya_build::build_ebpf([package], toolchain)
 }

@@ -27,7 +27,7 @@ use ml_ids_common::{FlowCounters, HookCounters, MAX_PIECES, Packet, Segments, Sk
 fn ingress(ctx: XdpContext) -> u32 {
     let Some(counters) = maps::counters() else { return XDP_PASS };
     let reader = frame::PacketReader::xdp(&ctx);
-    let length = frame::xdp_length(&ctx);
+    let length = frame::xdp_length(&ctx, tunables::frags());
     let outcome = match parse_ethernet(&reader, length, tunables::profile()) {
         Ok(packet) => count(&packet, frame::xdp_interface(&ctx), &mut counters.flows),
         Err(skip) => Err(skip),
@@ -60,8 +60,9 @@ fn egress(ctx: TcContext) -> i32 {
     TC_ACT_UNSPEC
 }
 
-/// Ends what is due without another packet. Run by the agent through `BPF_PROG_TEST_RUN`, never attached.
-#[xdp]
+/// Ends what is due without another packet. Run by the agent through `BPF_PROG_TEST_RUN`, never attached. In the section
+/// of the other XDP programs, whose name is changed for kernels without multi-buffer frames.
+#[xdp(frags)]
 fn sweep(_ctx: XdpContext) -> u32 {
     sweep::run()
 }

@@ -5,9 +5,11 @@ pub mod bench;
 mod clock;
 mod drain;
 mod interface;
+mod kernel;
 mod load;
 mod replay;
 mod status;
+pub mod verify;
 
 pub use attach::{AttachMode, EgressHook, IngressHook};
 pub use drain::{Drain, DrainReport};

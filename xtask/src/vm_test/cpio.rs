@@ -86,9 +86,11 @@ mod tests {
         let bytes = cpio.finish();
         assert_eq!(bytes.len() % 4, 0);
         let text = String::from_utf8_lossy(&bytes);
-        let names: Vec<&str> = text.split("070701").skip(1).map(|entry| {
-            entry.get(104..).and_then(|name| name.split('\0').next()).unwrap_or_default()
-        }).collect();
+        let names: Vec<&str> = text
+            .split("070701")
+            .skip(1)
+            .map(|entry| entry.get(104..).and_then(|name| name.split('\0').next()).unwrap_or_default())
+            .collect();
         assert_eq!(names, ["usr", "usr/bin", "usr/bin/a", "usr/bin/b", "dev", "dev/console", "TRAILER!!!"]);
     }
 }

@@ -36,11 +36,13 @@ dd if=/dev/zero of=/www/large bs=1k count=512 2> /dev/null
 httpd -p 8080 -h /www
 there 5 httpd -p 8080 -h /www
 
-# What the interface has counted: packets received and sent; segments of TCP and packets of anything that the peer received.
+# What the interface has counted: packets received and sent; and what the peer has received over IPv4, super-packets as the
+# segments that they stand for.
 interface() {
     statistics=/sys/class/net/near/statistics
     say interface "$(cat $statistics/rx_packets) $(cat $statistics/tx_packets)"
-    say peer "$(there 5 awk '/^Tcp: [0-9]/ {print $11}' /proc/net/snmp)"
+    say peer "$(there 5 awk '/^IpExt:/ && !n {n = split($0, name)} /^IpExt: [0-9]/ {
+        for (i = 1; i <= n; i++) if (name[i] == "InNoECTPkts") print $i}' /proc/net/netstat)"
 }
 
 fetch() { "$1" 20 wget -q -O /dev/null "http://$2:8080/$3" || say note "no answer from $2 to $1"; }
@@ -66,7 +68,7 @@ phase() {
         > /tmp/stdout 2> /tmp/log &
     sensor=$!
     tries=0
-    until wget -q -O /dev/null http://127.0.0.1:8000/health/ready; do
+    until wget -q -O /dev/null http://127.0.0.1:8000/health/ready 2> /dev/null; do
         tries=$((tries + 1))
         if [ $tries -gt 120 ] || ! kill -0 $sensor 2> /dev/null; then break; fi
         sleep 0.5

@@ -47,7 +47,8 @@ fn phase_checks(checks: &mut Checks, phase: &Phase) {
     checks.holds(&format!("{mode}: the sensor attaches"), attached, errors);
     let egress = before.hook("egress").is_some();
     checks.holds(&format!("{mode}: sent packets are watched in host mode only"), egress == (mode == "host"), errors);
-    let healthy = phase.moments.iter().all(|moment| moment.health.get("status").is_some_and(|status| status == "healthy"));
+    let healthy =
+        phase.moments.iter().all(|moment| moment.health.get("status").is_some_and(|status| status == "healthy"));
     checks.holds(&format!("{mode}: /health says healthy"), healthy, || {
         let reasons = phase.moments.iter().filter_map(|moment| moment.health.get("reasons"));
         reasons.map(Value::to_string).collect::<Vec<_>>().join(", ")
@@ -71,7 +72,11 @@ fn phase_checks(checks: &mut Checks, phase: &Phase) {
         ["src_port", "dest_port"].iter().any(|port| flow.get(port).and_then(Value::as_u64) == Some(PORT))
     };
     let conversations = phase.flows.iter().filter(is_conversation).count();
-    checks.equal(&format!("{mode}: every conversation is a flow in the log"), conversations as u64, CONVERSATIONS as u64);
+    checks.equal(
+        &format!("{mode}: every conversation is a flow in the log"),
+        conversations as u64,
+        CONVERSATIONS as u64,
+    );
     checks.holds(&format!("{mode}: the sensor ends in order"), phase.exit == Some(0), errors);
     let balanced = phase.log.iter().any(|line| line.ends_with("the books balance"));
     checks.holds(&format!("{mode}: the books balance"), balanced, errors);

@@ -17,11 +17,7 @@ pub(super) const TOOLS_SOURCE: &str = "http://deb.debian.org/debian trixie main"
 /// Oldest first. 5.10 is the oldest that has ring buffers and is still maintained; the others are those of Debian 12 and 13,
 /// and the newest.
 pub(super) const KERNELS: [Kernel; 4] = [
-    Kernel {
-        name: "5.10",
-        series: "5.10.",
-        source: "http://deb.debian.org/debian-security bullseye-security main",
-    },
+    Kernel { name: "5.10", series: "5.10.", source: "http://deb.debian.org/debian-security bullseye-security main" },
     Kernel { name: "6.1", series: "6.1.", source: "http://deb.debian.org/debian bookworm main" },
     Kernel { name: "6.12", series: "6.12.", source: TOOLS_SOURCE },
     Kernel { name: "7.x", series: "7.", source: "http://deb.debian.org/debian trixie-backports main" },
@@ -47,10 +43,7 @@ impl Kernel {
 
 /// The numbers in a version, in their order: `5.10.0-46` is newer than `5.10.0-9`.
 fn numbers(version: &str) -> Vec<u64> {
-    version
-        .split(|letter: char| !letter.is_ascii_digit())
-        .filter_map(|number| number.parse().ok())
-        .collect()
+    version.split(|letter: char| !letter.is_ascii_digit()).filter_map(|number| number.parse().ok()).collect()
 }
 
 #[cfg(test)]

@@ -19,7 +19,9 @@ const LIMIT: Duration = Duration::from_mins(8);
 const SILENCE: Duration = Duration::from_mins(2);
 const POLL: Duration = Duration::from_millis(200);
 /// Lines of the console that are shown of a run that failed.
-const TAIL: usize = 40;
+const TAIL: usize = 30;
+/// And letters of each.
+const WIDTH: usize = 300;
 
 /// What the guest left behind.
 pub(super) struct Ended {
@@ -55,7 +57,7 @@ pub(super) fn run(tools: &Tools, kernel: &KernelFiles, image: &Path) -> anyhow::
 /// The ends of both outputs, for people who look for the reason of a failure.
 pub(super) fn tail(console: &str, report: &str) -> String {
     let last = |text: &str| {
-        let lines: Vec<&str> = text.lines().collect();
+        let lines: Vec<String> = text.lines().map(|line| line.chars().take(WIDTH).collect()).collect();
         lines.get(lines.len().saturating_sub(TAIL)..).unwrap_or_default().join("\n")
     };
     format!("the console's last lines:\n{}\nthe script's last lines:\n{}", last(console), last(report))

@@ -43,7 +43,7 @@ pub(super) struct Moment {
     pub(super) received: u64,
     /// Packets that it has sent; a super-packet is one.
     pub(super) sent: u64,
-    /// TCP segments that the host at the other end has received; a super-packet is as many as it stands for.
+    /// IPv4 packets that the host at the other end has received; a super-packet is as many as it stands for.
     pub(super) segments: u64,
 }
 
