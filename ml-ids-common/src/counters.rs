@@ -1,7 +1,7 @@
-//! The books: what became of every packet and of every flow. One value per CPU in the kernel, summed by the agent.
+//! The books: what became of every packet and of every flow. A set per CPU and interface in the kernel, summed by the agent.
 //!
 //! `seen = in_flow + Σ skipped` for each hook, and
-//! `opened = emitted + discarded + lost + live` for flows.
+//! `opened = emitted + discarded + lost + evicted + live` for flows.
 
 use crate::Skip;
 
@@ -27,6 +27,18 @@ impl Hook {
             Self::Egress => "egress",
         }
     }
+}
+
+/// Sets of counters that the kernel keeps: one for each interface by the low eight bits of its index, one of the sweep.
+pub const COUNTER_SETS: u32 = 257;
+/// The sweep's set.
+pub const SWEEP_COUNTERS: u32 = 256;
+
+/// The set of an interface. Interfaces whose indices are 256 apart share one.
+#[inline(always)]
+#[must_use]
+pub const fn counter_set(interface: u32) -> u32 {
+    interface & 0xff
 }
 
 /// Packets of one hook.
@@ -57,6 +69,10 @@ pub struct FlowCounters {
     pub lost_ring_full: u64,
     /// Packets of the flows that were lost.
     pub lost_packets: u64,
+    /// Flows that were given up because the table was full, without a record.
+    pub evicted: u64,
+    /// Packets of the flows that were given up.
+    pub evicted_packets: u64,
     /// Packets whose clock was behind the flow's last packet (other CPU); they count as simultaneous with it.
     pub clock_steps: u64,
 }
@@ -73,7 +89,15 @@ pub struct Counters {
     pub flows: FlowCounters,
 }
 
-const _: () = assert!(size_of::<Counters>() == 8 * (2 * (3 + Skip::COUNT) + 6));
+const _: () = assert!(size_of::<Counters>() == 8 * (2 * (3 + Skip::COUNT) + 8));
+
+impl FlowCounters {
+    /// Flows that have ended, in whatever way.
+    #[must_use]
+    pub const fn ended(&self) -> u64 {
+        self.emitted + self.discarded + self.lost_ring_full + self.evicted
+    }
+}
 
 impl HookCounters {
     /// Packets that are in no flow.
@@ -109,18 +133,29 @@ impl Counters {
         }
     }
 
-    /// Adds another CPU's counters.
+    /// Adds another CPU's or interface's counters.
     pub fn add(&mut self, other: &Self) {
         let Self { ingress, egress, flows } = other;
         self.ingress.add(ingress);
         self.egress.add(egress);
-        let FlowCounters { opened, emitted, discarded, lost_ring_full, lost_packets, clock_steps } = flows;
+        let FlowCounters {
+            opened,
+            emitted,
+            discarded,
+            lost_ring_full,
+            lost_packets,
+            evicted,
+            evicted_packets,
+            clock_steps,
+        } = flows;
         let own = &mut self.flows;
         own.opened = own.opened.wrapping_add(*opened);
         own.emitted = own.emitted.wrapping_add(*emitted);
         own.discarded = own.discarded.wrapping_add(*discarded);
         own.lost_ring_full = own.lost_ring_full.wrapping_add(*lost_ring_full);
         own.lost_packets = own.lost_packets.wrapping_add(*lost_packets);
+        own.evicted = own.evicted.wrapping_add(*evicted);
+        own.evicted_packets = own.evicted_packets.wrapping_add(*evicted_packets);
         own.clock_steps = own.clock_steps.wrapping_add(*clock_steps);
     }
 }

@@ -12,7 +12,8 @@ use crate::{
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
-const ENDED: u8 = 3;
+/// Teardown of a flow that both sides have ended.
+pub(crate) const ENDED: u8 = 3;
 
 /// What a packet is going to do to the flow that its key found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,19 +52,6 @@ impl Plan {
     pub const fn emits(self) -> bool {
         matches!(self, Self::AddAndEnd | Self::EndAndOpen { .. })
     }
-}
-
-/// What a sweep is to do with a table entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SweepAction {
-    /// Nothing yet.
-    Keep,
-    /// Emit the flow for this reason; the entry stays as [`Life::Emitted`].
-    Emit(EndReason),
-    /// The flow is over, but the profile does not emit one so short.
-    Discard,
-    /// Mark the entry [`Life::Dead`] and delete it.
-    Delete,
 }
 
 impl FlowState {
@@ -150,34 +138,6 @@ impl FlowState {
     #[inline(always)]
     pub fn vacate(&mut self) {
         self.life = Life::Vacant as u8;
-    }
-
-    /// What is due at `now_us` without another packet: a terminated flow that has been quiet for `linger_us`, a flow
-    /// that has reached its limit, an emitted entry whose memory is no longer needed.
-    #[inline(always)]
-    #[must_use]
-    pub fn sweep(&self, now_us: u64, linger_us: u64, profile: Profile) -> SweepAction {
-        let age = now_us.wrapping_sub(self.start_us).cast_signed();
-        let quiet = age.wrapping_sub(i64::from(self.last));
-        let over = age > FLOW_LIMIT_US;
-        if self.life == Life::Vacant as u8 {
-            return SweepAction::Delete;
-        }
-        if self.life == Life::Emitted as u8 {
-            return if over && quiet > FLOW_LIMIT_US { SweepAction::Delete } else { SweepAction::Keep };
-        }
-        if self.life != Life::Open as u8 {
-            return SweepAction::Keep;
-        }
-        let lingered = self.teardown == ENDED && quiet > linger_us.cast_signed();
-        if !over && !lingered {
-            return SweepAction::Keep;
-        }
-        if self.packets() < profile.min_packets() {
-            return SweepAction::Discard;
-        }
-        let idle = quiet > i64::from(ACTIVITY_LIMIT_US);
-        SweepAction::Emit(if idle { EndReason::Idle } else { EndReason::Timeout })
     }
 
     #[inline(always)]

@@ -17,8 +17,6 @@ pub enum Life {
     /// The flow has been emitted; the entry stays so that late packets do not open a bogus flow and a continuation
     /// knows its source.
     Emitted = 2,
-    /// The entry is about to be deleted. Nothing may touch it any more.
-    Dead = 3,
 }
 
 /// Moments of one kind of stretch (active or idle), in microseconds.
@@ -111,9 +109,6 @@ impl Direction {
 }
 
 /// The state of one flow, and, once it has ended, its record.
-///
-/// `key` stands before `life`: a table insert copies ascending, so whoever reads a live `life` and then its own key
-/// cannot be looking at an entry that is being given to another flow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct FlowState {
@@ -171,14 +166,24 @@ pub struct FlowState {
     pub backward: Direction,
 }
 
-/// A flow table value: the state behind its lock word. `L` is the kernel's `bpf_spin_lock`, or `u32` in the agent.
+/// Where a five-tuple's state is: a slot of the state array, as it was given out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct SlotRef {
+    /// Index into the state array.
+    pub slot: u32,
+    /// The slot's generation when it was given out. Another one in the slot says that the flow is gone from it.
+    pub generation: u32,
+}
+
+/// A slot of the state array: the state behind its lock word. `L` is the kernel's `bpf_spin_lock`, or `u32` in the agent.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct LockedFlow<L> {
-    /// The lock word.
+    /// The lock word. Everything else is written under it.
     pub lock: L,
-    /// Always zero.
-    pub reserved: u32,
+    /// How often the slot has been freed, wrapping.
+    pub generation: u32,
     /// The flow.
     pub state: FlowState,
 }
@@ -187,7 +192,7 @@ const _: () = assert!(size_of::<Spans>() == 32);
 const _: () = assert!(size_of::<Direction>() == 152);
 const _: () = assert!(size_of::<FlowState>() == 504);
 const _: () = assert!(size_of::<LockedFlow<u32>>() == 512);
-const _: () = assert!(core::mem::offset_of!(FlowState, key) < core::mem::offset_of!(FlowState, life));
+const _: () = assert!(size_of::<SlotRef>() == 8);
 
 impl FlowState {
     /// Packets of both directions.

@@ -15,17 +15,19 @@ mod engine;
 mod flow;
 mod frame;
 mod key;
+mod lifetime;
 mod packet;
 mod parse;
 mod profile;
 mod record;
 mod segments;
 
-pub use counters::{Counters, FlowCounters, Hook, HookCounters};
-pub use engine::{Plan, SweepAction};
-pub use flow::{Direction, FlowState, Life, LockedFlow, Spans};
+pub use counters::{COUNTER_SETS, Counters, FlowCounters, Hook, HookCounters, SWEEP_COUNTERS, counter_set};
+pub use engine::Plan;
+pub use flow::{Direction, FlowState, Life, LockedFlow, SlotRef, Spans};
 pub use frame::{FrameReader, SliceReader};
 pub use key::{Address, FlowKey, IpVersion};
+pub use lifetime::{Cost, PRESSED_QUIET_US, PRESSED_UNANSWERED_US, Patience, SWEEP_SLOTS, SweepAction, SweepFrame};
 pub use packet::{Packet, Skip, TcpFlags};
 pub use parse::{MAX_EXTENSION_HEADERS, MAX_HEADER_OFFSET, MAX_VLAN_TAGS, parse_ethernet, parse_network};
 pub use profile::{ACTIVITY_LIMIT_US, BULK_GAP_US, FLOW_LIMIT_US, LINGER_US, Profile, SUBFLOW_GAP_US};
@@ -36,7 +38,7 @@ pub use segments::{MAX_PIECES, Segments};
 mod user {
     //! Marks what the agent exchanges with maps as plain data.
 
-    use crate::{Counters, FlowKey, FlowRecord, FlowState, LockedFlow};
+    use crate::{Counters, FlowKey, FlowRecord, FlowState, LockedFlow, SlotRef};
 
     // SAFETY: repr(C) structs of integers without padding; every bit pattern is valid.
     unsafe impl aya::Pod for FlowKey {}
@@ -46,6 +48,8 @@ mod user {
     unsafe impl aya::Pod for FlowRecord {}
     // SAFETY: as above.
     unsafe impl aya::Pod for LockedFlow<u32> {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for SlotRef {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Counters {}
 }

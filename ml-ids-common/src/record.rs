@@ -22,11 +22,14 @@ pub enum EndReason {
     Shutdown = 5,
     /// The capture ended (offline).
     EndOfCapture = 6,
+    /// The flow table was full, or nearly: given up early to make room.
+    Evicted = 7,
 }
 
 impl EndReason {
     /// All reasons a record can have.
-    pub const ALL: [Self; 6] = [Self::Fin, Self::Rst, Self::Timeout, Self::Idle, Self::Shutdown, Self::EndOfCapture];
+    pub const ALL: [Self; 7] =
+        [Self::Fin, Self::Rst, Self::Timeout, Self::Idle, Self::Shutdown, Self::EndOfCapture, Self::Evicted];
 
     /// The name used in logs, `/health` and metrics.
     #[must_use]
@@ -39,6 +42,7 @@ impl EndReason {
             Self::Idle => "idle",
             Self::Shutdown => "shutdown",
             Self::EndOfCapture => "end_of_capture",
+            Self::Evicted => "evicted",
         }
     }
 
@@ -52,6 +56,7 @@ impl EndReason {
             4 => Self::Idle,
             5 => Self::Shutdown,
             6 => Self::EndOfCapture,
+            7 => Self::Evicted,
             _ => Self::None,
         }
     }

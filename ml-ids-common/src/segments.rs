@@ -11,21 +11,27 @@ pub const MAX_PIECES: u32 = 2;
 /// with the last: once, as it should be, and no feature tells where.
 #[derive(Clone, Copy, Debug)]
 pub struct Segments {
-    packet: Packet,
+    /// Payload of a full segment.
     size: u32,
+    /// Segments on the wire.
     count: u32,
+    /// Runs that have been told.
     piece: u32,
+    payload: u32,
+    padded_payload: u32,
+    flags: TcpFlags,
 }
 
 impl Segments {
     /// `size` is the payload of a full segment (`gso_size`), 0 for an ordinary packet.
     #[inline(always)]
     #[must_use]
-    pub const fn new(packet: Packet, size: u32) -> Self {
-        let count = if size == 0 || packet.payload <= size { 1 } else { packet.payload.div_ceil(size) };
+    pub const fn new(packet: &Packet, size: u32) -> Self {
+        let &Packet { payload, padded_payload, flags, .. } = packet;
+        let count = if size == 0 || payload <= size { 1 } else { payload.div_ceil(size) };
         // No super-packet has as many; the engine multiplies in 16 bits.
         let count = if count > u16::MAX as u32 { u16::MAX as u32 } else { count };
-        Self { packet, size, count, piece: 0 }
+        Self { size, count, piece: 0, payload, padded_payload, flags }
     }
 
     /// Segments on the wire.
@@ -35,30 +41,30 @@ impl Segments {
         self.count
     }
 
-    /// The next run of like segments.
+    /// Turns `packet`, the one that this was made of, into the next run of like segments. False when there is none left.
+    /// An ordinary packet is its own only run and stays as it is.
     #[inline(always)]
     #[must_use]
-    pub const fn next(&mut self) -> Option<Packet> {
+    pub const fn next(&mut self, packet: &mut Packet) -> bool {
         const ON_ONE: u8 = TcpFlags::FIN | TcpFlags::PSH | TcpFlags::CWR;
-        let Self { packet, size, count, piece } = *self;
+        let Self { size, count, piece, payload, padded_payload, flags } = *self;
         self.piece = piece.wrapping_add(1);
-        if piece == 0 && count > 1 {
-            let flags = TcpFlags(packet.flags.0 & !ON_ONE);
-            return Some(Packet {
-                flags,
-                payload: size,
-                padded_payload: size,
-                copies: count.wrapping_sub(1),
-                ..packet
-            });
+        if count == 1 {
+            return piece == 0;
         }
-        if piece == (count > 1) as u32 {
-            let before = size.wrapping_mul(count.wrapping_sub(1));
-            let payload = packet.payload.wrapping_sub(before);
-            let padded_payload = packet.padded_payload.wrapping_sub(before);
-            return Some(Packet { payload, padded_payload, ..packet });
+        let before = size.wrapping_mul(count.wrapping_sub(1));
+        if piece == 0 {
+            packet.flags = TcpFlags(flags.0 & !ON_ONE);
+            packet.payload = size;
+            packet.padded_payload = size;
+            packet.copies = count.wrapping_sub(1);
+        } else {
+            packet.flags = flags;
+            packet.payload = payload.wrapping_sub(before);
+            packet.padded_payload = padded_payload.wrapping_sub(before);
+            packet.copies = 1;
         }
-        None
+        piece < MAX_PIECES
     }
 }
 
@@ -108,9 +114,10 @@ mod tests {
                             let mut packet = super_packet((segments - 1) * 1448 + rest, flags);
                             packet.from_b = burst == 2;
                             let now = 1_000_000 + u64::from(burst) * 700_000;
-                            let mut split = Segments::new(packet, 1448);
+                            let mut split = Segments::new(&packet, 1448);
                             assert_eq!(split.count(), segments);
-                            while let Some(piece) = split.next() {
+                            let mut piece = packet;
+                            while split.next(&mut piece) {
                                 count(&mut pieces, &piece, now, profile);
                             }
                             for segment in on_the_wire(packet, 1448) {
@@ -131,8 +138,9 @@ mod tests {
     fn an_ordinary_packet_is_one_piece() {
         let packet = super_packet(1448, TcpFlags::ACK);
         for size in [0, 1448, 9000] {
-            let mut split = Segments::new(packet, size);
-            assert_eq!((split.count(), split.next(), split.next()), (1, Some(packet), None));
+            let (mut split, mut piece) = (Segments::new(&packet, size), packet);
+            assert_eq!((split.count(), split.next(&mut piece), piece), (1, true, packet));
+            assert!(!split.next(&mut piece));
         }
     }
 }

@@ -9,6 +9,8 @@
 mod clock;
 mod frame;
 mod maps;
+mod scratch;
+mod slot;
 mod sweep;
 mod table;
 mod tunables;
@@ -20,16 +22,20 @@ use aya_ebpf::{
     macros::{classifier, xdp},
     programs::{TcContext, XdpContext},
 };
-use ml_ids_common::{FlowCounters, HookCounters, MAX_PIECES, Packet, Segments, Skip, parse_ethernet};
+use ml_ids_common::{FlowCounters, HookCounters, MAX_PIECES, Packet, Segments, Skip, counter_set, parse_ethernet};
 
 /// Received packets. Sees the frame as the driver delivered it, Ethernet padding included.
 #[xdp(frags)]
 fn ingress(ctx: XdpContext) -> u32 {
-    let Some(counters) = maps::counters() else { return XDP_PASS };
+    let interface = frame::xdp_interface(&ctx);
+    let Some(counters) = maps::counters(counter_set(interface)) else { return XDP_PASS };
     let reader = frame::PacketReader::xdp(&ctx);
     let length = frame::xdp_length(&ctx, tunables::frags());
     let outcome = match parse_ethernet(&reader, length, tunables::profile()) {
-        Ok(packet) => count(&packet, frame::xdp_interface(&ctx), &mut counters.flows),
+        Ok(packet) => match scratch::park(packet) {
+            Some(packet) => count(packet, interface, &mut counters.flows),
+            None => return XDP_PASS,
+        },
         Err(skip) => Err(skip),
     };
     book(&mut counters.ingress, 1, length, outcome);
@@ -39,20 +45,25 @@ fn ingress(ctx: XdpContext) -> u32 {
 /// Sent packets. Sees the socket buffer before segmentation; a super-packet is counted as the segments on the wire.
 #[classifier]
 fn egress(ctx: TcContext) -> i32 {
-    let Some(counters) = maps::counters() else { return TC_ACT_UNSPEC };
+    let interface = frame::tc_interface(&ctx);
+    let Some(counters) = maps::counters(counter_set(interface)) else { return TC_ACT_UNSPEC };
     let length = ctx.len();
     frame::make_headers_linear(&ctx, length);
     let reader = frame::PacketReader::tc(&ctx);
     match parse_ethernet(&reader, length, tunables::profile()) {
         Ok(packet) => {
             let headers = length.saturating_sub(packet.payload);
-            let mut segments = Segments::new(packet, segment_size(&ctx));
+            let mut segments = Segments::new(&packet, segment_size(&ctx));
+            let Some(piece) = scratch::park(packet) else { return TC_ACT_UNSPEC };
             for _ in 0..MAX_PIECES {
-                // Opaque, so that the loop stays one and its body is there once: three would not fit on the stack.
-                let Some(piece) = black_box(&mut segments).next() else { break };
-                let outcome = count(&piece, frame::tc_interface(&ctx), &mut counters.flows);
-                let frame_length = if segments.count() == 1 { length } else { headers.wrapping_add(piece.payload) };
-                book(&mut counters.egress, piece.copies, frame_length, outcome);
+                // Opaque, so that the loop stays one and its body is there once.
+                if !black_box(&mut segments).next(piece) {
+                    break;
+                }
+                let (copies, payload) = (piece.copies, piece.payload);
+                let outcome = count(piece, interface, &mut counters.flows);
+                let frame_length = if segments.count() == 1 { length } else { headers.wrapping_add(payload) };
+                book(&mut counters.egress, copies, frame_length, outcome);
             }
         }
         Err(skip) => book(&mut counters.egress, 1, length, Err(skip)),
@@ -60,11 +71,19 @@ fn egress(ctx: TcContext) -> i32 {
     TC_ACT_UNSPEC
 }
 
-/// Ends what is due without another packet. Run by the agent through `BPF_PROG_TEST_RUN`, never attached. In the section
-/// of the other XDP programs, whose name is changed for kernels without multi-buffer frames.
+/// Looks at one slot. Run by the agent through `BPF_PROG_TEST_RUN`, never attached. In the section of the other XDP programs,
+/// the name of which is changed for kernels without multi-buffer frames.
 #[xdp(frags)]
-fn sweep(_ctx: XdpContext) -> u32 {
-    sweep::run()
+fn sweep(ctx: XdpContext) -> u32 {
+    sweep::run(&ctx);
+    XDP_PASS
+}
+
+/// Declares one slot free. Run by the agent as above, before it attaches anything.
+#[xdp(frags)]
+fn fill(ctx: XdpContext) -> u32 {
+    sweep::fill(&ctx);
+    XDP_PASS
 }
 
 /// Payload of a full segment if the packet is a super-packet, otherwise 0.

@@ -1,59 +1,59 @@
 //! All maps of the kernel side, in one place.
 
 use aya_ebpf::{
-    bindings::bpf_spin_lock,
-    btf_maps::{Array, HashMap, PerCpuArray, RingBuf},
+    bindings::{BPF_F_MMAPABLE, bpf_spin_lock},
+    btf_maps::{Array, HashMap, PerCpuArray, RingBuf, Stack},
     macros::btf_map,
 };
-use ml_ids_common::{Counters, FlowKey, LockedFlow};
+use ml_ids_common::{COUNTER_SETS, Counters, FlowKey, LockedFlow, SlotRef};
 
-/// A flow table value: a spin lock and the state that it guards.
+/// A slot of the state array: a spin lock and the state that it guards.
 pub(crate) type Flow = LockedFlow<bpf_spin_lock>;
 
-/// Size of a table value in 8-byte words.
-const FLOW_WORDS: usize = size_of::<Flow>() / 8;
-
-/// Default table size; the agent sets it by `--max-flows`.
+/// Default number of slots; the agent sets it by `--max-flows`, for all maps of that size.
 const MAX_FLOWS: usize = 131_072;
 /// Bytes of the ring buffer; the agent sets it by `--ring-bytes`.
 const RING_BYTES: usize = 16 << 20;
 
-/// The flow table. Preallocated, so that a packet never allocates.
+/// Which slot holds a five-tuple's state. Preallocated, so that a packet never allocates.
 #[btf_map]
-pub(crate) static FLOWS: HashMap<FlowKey, Flow, MAX_FLOWS> = HashMap::new();
+pub(crate) static FLOWS: HashMap<FlowKey, SlotRef, MAX_FLOWS> = HashMap::new();
+
+/// The states. An array, because its elements are never freed: a program that holds one too long finds another
+/// generation in it, and no memory is written behind its back.
+#[btf_map]
+pub(crate) static STATES: Array<Flow, MAX_FLOWS> = Array::new();
+
+/// Slots that hold no flow. The one freed last is given out first: it is still in the cache.
+#[btf_map]
+pub(crate) static FREE: Stack<u32, MAX_FLOWS> = Stack::new();
+
+/// The time at which a slot needs a look, in microseconds, 0 for none. Written under the slot's lock; the agent reads it
+/// through a memory mapping, so that waiting for the next flow to end costs the kernel nothing.
+#[btf_map]
+pub(crate) static DUE: Array<u64, MAX_FLOWS, { BPF_F_MMAPABLE as usize }> = Array::new();
+
+/// Where the search for something to evict goes on. Updates that are lost do no harm.
+#[btf_map]
+pub(crate) static HAND: Array<u32, 1> = Array::new();
 
 /// Finished flows on their way to the agent.
 #[btf_map]
 pub(crate) static RECORDS: RingBuf<(), RING_BYTES> = RingBuf::new();
 
-/// The books.
+/// The books: a set for each interface, by the low bits of its index, and one of the sweep.
 #[btf_map]
-static COUNTERS: PerCpuArray<Counters, 1> = PerCpuArray::new();
-
-/// A blank table value to insert: only its key is ever written. Untyped, because the verifier forbids direct stores
-/// to a value that holds a lock.
-#[btf_map]
-static BLANK: PerCpuArray<[u64; FLOW_WORDS], 1> = PerCpuArray::new();
+static COUNTERS: PerCpuArray<Counters, { COUNTER_SETS as usize }> = PerCpuArray::new();
 
 /// The test clock in microseconds.
 #[btf_map]
 pub(crate) static CLOCK: Array<u64, 1> = Array::new();
 
-/// This CPU's counters.
+/// A set of this CPU's counters.
 #[inline(always)]
-pub(crate) fn counters() -> Option<&'static mut Counters> {
-    let counters = COUNTERS.get_ptr_mut(0)?;
-    // SAFETY: a per-CPU slot, and a hook is not interrupted by another hook on its CPU (both run with softirqs off).
+pub(crate) fn counters(set: u32) -> Option<&'static mut Counters> {
+    let counters = COUNTERS.get_ptr_mut(set)?;
+    // SAFETY: a per-CPU slot. A hook is not interrupted by another hook on its CPU (both run with softirqs off), and the
+    // sweep, which may be, has a set of its own.
     Some(unsafe { &mut *counters })
-}
-
-/// A blank value with `key`, ready to be inserted.
-#[inline(always)]
-pub(crate) fn blank(key: &FlowKey) -> Option<&'static Flow> {
-    let blank: *mut Flow = BLANK.get_ptr_mut(0)?.cast();
-    // SAFETY: a per-CPU slot of the size of a Flow, 8-byte aligned; see `counters` for exclusiveness.
-    unsafe {
-        (&raw mut (*blank).state.key).write(*key);
-        Some(&*blank)
-    }
 }

@@ -1,89 +1,168 @@
-//! The sweep: ends terminated flows after their linger time and flows at the 120 s limit, and frees old entries.
+//! The sweep: ends what is due without another packet, and frees what is over.
+//!
+//! The agent finds out which slots are due by reading their times, and runs this program on them, one slot a run: the
+//! numbers are in the test frame, and so is the position, which each run moves on. No run is longer than one slot takes.
 
-use core::ffi::c_void;
+use core::mem::offset_of;
 
-use aya_ebpf::helpers::generated::{bpf_for_each_map_elem, bpf_map_delete_elem, bpf_spin_lock, bpf_spin_unlock};
-use ml_ids_common::{FlowKey, FlowState, Life, SweepAction};
+use aya_ebpf::{
+    bindings::BPF_RB_NO_WAKEUP,
+    helpers::generated::{bpf_spin_lock, bpf_spin_unlock},
+    programs::XdpContext,
+};
+use ml_ids_common::{FlowCounters, FlowState, Life, Patience, SWEEP_COUNTERS, SWEEP_SLOTS, SweepAction, SweepFrame};
 
 use crate::{
     clock,
-    maps::{self, FLOWS, Flow, RECORDS},
+    maps::{self, FREE, RECORDS},
+    slot::{self, Slot},
     table, tunables,
 };
 
-/// What one run hands to its callbacks.
-#[repr(C)]
-struct Run {
-    now_us: u64,
-}
+/// How much later a flow that found no room in the ring buffer is tried again.
+const RETRY_US: u64 = 50_000;
 
-/// Looks at every entry of the table once. Returns the number of entries.
+/// Looks at the next slot of the frame. Anything but a whole [`SweepFrame`] does nothing.
 #[inline(always)]
-pub(crate) fn run() -> u32 {
-    let mut run = Run { now_us: clock::now_us() };
-    let callback: unsafe extern "C" fn(*mut c_void, *const FlowKey, *mut Flow, *mut Run) -> i64 = visit;
-    // SAFETY: the map and the callback are what the helper expects; `run` outlives the call.
-    let visited = unsafe {
-        bpf_for_each_map_elem((&raw const FLOWS).cast_mut().cast(), callback as *mut c_void, (&raw mut run).cast(), 0)
-    };
-    if visited < 0 { 0 } else { visited as u32 }
-}
-
-/// One entry. The first look is without the lock; what it finds due is decided again under it.
-unsafe extern "C" fn visit(map: *mut c_void, key: *const FlowKey, flow: *mut Flow, run: *mut Run) -> i64 {
-    // SAFETY: the helper passes a live entry and the pointer given to `run`.
-    let (now_us, state) = unsafe { ((*run).now_us, &mut (*flow).state) };
-    let (profile, linger_us) = (tunables::profile(), tunables::linger_us());
-    match state.sweep(now_us, linger_us, profile) {
-        SweepAction::Keep => {}
-        SweepAction::Delete => {
-            // SAFETY: a live entry; the lock is released below, with no call in between.
-            unsafe { bpf_spin_lock(&raw mut (*flow).lock) };
-            let delete = matches!(state.sweep(now_us, linger_us, profile), SweepAction::Delete);
-            if delete {
-                state.life = Life::Dead as u8;
-            }
-            // SAFETY: the lock is held.
-            unsafe { bpf_spin_unlock(&raw mut (*flow).lock) };
-            if delete {
-                // SAFETY: the callback may delete the element that it stands on.
-                unsafe { bpf_map_delete_elem(map, key.cast()) };
-            }
-        }
-        SweepAction::Emit(_) | SweepAction::Discard => end(flow, now_us),
-    }
-    0
-}
-
-/// Ends a flow that is due. Without ring buffer space it stays for the next sweep, so nothing is lost here.
-#[inline(always)]
-fn end(flow: *mut Flow, now_us: u64) {
-    let Some(counters) = maps::counters() else { return };
+pub(crate) fn run(ctx: &XdpContext) {
+    let Some((patience, number)) = next(ctx) else { return };
+    let Some(counters) = maps::counters(SWEEP_COUNTERS) else { return };
+    let Some(slot) = Slot::at(number) else { return };
     let counters = &mut counters.flows;
-    let (profile, linger_us) = (tunables::profile(), tunables::linger_us());
-    let Some(entry) = RECORDS.reserve_untyped::<FlowState>(0) else { return };
-    let target = entry.as_ptr().cast_mut();
+    let now_us = clock::now_us();
+    // SAFETY: a live map value. Read without the lock: what is found is decided again under it.
+    let retired = match decide(unsafe { &(*slot.flow).state }, patience, now_us) {
+        SweepAction::Evict => slot::give_up(slot, None, counters),
+        SweepAction::Emit(_) | SweepAction::Discard => {
+            end(slot, patience, now_us, counters);
+            false
+        }
+        SweepAction::Keep | SweepAction::Free => settle(slot, patience, now_us),
+    };
+    if retired {
+        // The stack has room for every slot.
+        let _ = FREE.push(number, 0);
+    }
+}
+
+/// Reads the frame's position and moves it on.
+#[inline(always)]
+fn next(ctx: &XdpContext) -> Option<(Patience, u32)> {
+    let (start, end) = (ctx.data(), ctx.data_end());
+    if start + size_of::<SweepFrame>() > end {
+        return None;
+    }
+    let frame: *mut SweepFrame = core::ptr::with_exposed_provenance_mut(start);
+    // SAFETY: inside the frame by the check above. Test frames start at an address that is a multiple of eight.
+    let (position, patience) = unsafe {
+        let position = (*frame).position;
+        (*frame).position = position.wrapping_add(1);
+        (position, (*frame).patience)
+    };
+    let index = position as usize & (SWEEP_SLOTS - 1);
+    let slot = start + offset_of!(SweepFrame, slots) + index * size_of::<u32>();
+    // Implied by the first check, which the verifier does not connect with this address.
+    if slot + size_of::<u32>() > end {
+        return None;
+    }
+    let slot: *const u32 = core::ptr::with_exposed_provenance(slot);
+    let patience = match patience {
+        0 => Patience::Normal,
+        1 => Patience::Pressed,
+        _ => Patience::None,
+    };
+    // SAFETY: as above.
+    Some((patience, unsafe { slot.read() }))
+}
+
+#[inline(always)]
+fn decide(state: &FlowState, patience: Patience, now_us: u64) -> SweepAction {
+    state.sweep_with(patience, now_us, tunables::linger_us(), tunables::profile())
+}
+
+/// Frees the slot if nothing is left to remember, otherwise notes when to look again. True when it has been freed.
+#[inline(always)]
+fn settle(slot: Slot, patience: Patience, now_us: u64) -> bool {
+    let mut free = false;
+    // SAFETY: a live map value; the lock is released below, with no call in between.
+    unsafe { bpf_spin_lock(&raw mut (*slot.flow).lock) };
+    // SAFETY: the lock is held.
+    let (state, due) = unsafe { (&(*slot.flow).state, slot.due.read()) };
+    // A slot that is free has no due time. It may be in somebody's hands already.
+    if due != 0 {
+        free = matches!(decide(state, patience, now_us), SweepAction::Free);
+        if free {
+            // SAFETY: the lock is held, the key is removed below.
+            unsafe { slot.retire() };
+        } else {
+            // SAFETY: the lock is held.
+            unsafe { slot.due.write(state.next_look_us(tunables::linger_us())) };
+        }
+    }
+    // SAFETY: the lock is held.
+    unsafe { bpf_spin_unlock(&raw mut (*slot.flow).lock) };
+    if free {
+        slot.remove_key();
+    }
+    free
+}
+
+/// Ends a flow that is due. Without ring buffer space it stays, and is tried again, so nothing is lost here. The agent
+/// reads the ring buffer after each sweep and need not be woken.
+#[inline(always)]
+fn end(slot: Slot, patience: Patience, now_us: u64, counters: &mut FlowCounters) {
+    let entry = RECORDS.reserve_untyped::<FlowState>(0);
+    let target = table::target(entry.as_ref());
     let mut emitted = false;
     let mut discarded = 0;
-    // SAFETY: a live entry; the lock is released below, with no call in between.
-    unsafe { bpf_spin_lock(&raw mut (*flow).lock) };
+    // SAFETY: a live map value; the lock is released below, with no call in between.
+    unsafe { bpf_spin_lock(&raw mut (*slot.flow).lock) };
     // SAFETY: the lock is held.
-    let state = unsafe { &mut (*flow).state };
-    match state.sweep(now_us, linger_us, profile) {
-        SweepAction::Emit(reason) => {
-            state.finish(reason);
-            table::copy_out(state, target);
-            state.life = Life::Emitted as u8;
-            emitted = true;
+    let state = unsafe { &mut (*slot.flow).state };
+    if entry.is_none() {
+        // SAFETY: the lock is held.
+        unsafe { slot.due.write(now_us.wrapping_add(RETRY_US)) };
+    } else {
+        match decide(state, patience, now_us) {
+            SweepAction::Emit(reason) => {
+                state.finish(reason);
+                table::copy_out(state, target);
+                state.life = Life::Emitted as u8;
+                emitted = true;
+            }
+            SweepAction::Discard => {
+                state.life = Life::Emitted as u8;
+                discarded = 1;
+            }
+            SweepAction::Keep | SweepAction::Free | SweepAction::Evict => {}
         }
-        SweepAction::Discard => {
-            state.life = Life::Emitted as u8;
-            discarded = 1;
+        if state.life != Life::Vacant as u8 {
+            // SAFETY: the lock is held.
+            unsafe { slot.due.write(state.next_look_us(tunables::linger_us())) };
         }
-        SweepAction::Keep | SweepAction::Delete => {}
     }
     // SAFETY: the lock is held.
-    unsafe { bpf_spin_unlock(&raw mut (*flow).lock) };
+    unsafe { bpf_spin_unlock(&raw mut (*slot.flow).lock) };
     counters.discarded = counters.discarded.wrapping_add(discarded);
-    table::hand_over(Some(entry), emitted, 0, counters);
+    table::hand_over(entry, emitted, 0, u64::from(BPF_RB_NO_WAKEUP), counters);
+}
+
+/// Puts the next slot onto the stack of free ones. The frame's first word counts down.
+#[inline(always)]
+pub(crate) fn fill(ctx: &XdpContext) {
+    let start = ctx.data();
+    if start + size_of::<u32>() > ctx.data_end() {
+        return;
+    }
+    let left: *mut u32 = core::ptr::with_exposed_provenance_mut(start);
+    // SAFETY: inside the frame by the check above, and aligned as in `next`.
+    let count = unsafe { left.read() };
+    if count == 0 {
+        return;
+    }
+    let slot = count.wrapping_sub(1);
+    if FREE.push(slot, 0).is_ok() {
+        // SAFETY: as above.
+        unsafe { left.write(slot) };
+    }
 }

@@ -1,41 +1,45 @@
 //! Updating a flow under its lock.
 //!
-//! A new flow is inserted blank and opened under the lock like any other update, so there is one path, and two CPUs
-//! that meet the same new flow cannot both open it. Entries are deleted by the sweep alone, which marks them dead
-//! under the lock first; whoever then still holds a pointer sees the mark, or somebody else's key, and looks again.
+//! A new flow's slot is claimed vacant and opened under the lock like any other update, so there is one path, and two
+//! CPUs that meet the same new flow cannot both open it. A slot that has been freed since it was looked up shows another
+//! generation, and the program looks again.
 
 use core::hint::black_box;
 
 use aya_ebpf::{
-    bindings::BPF_NOEXIST,
+    bindings::BPF_RB_NO_WAKEUP,
     helpers::generated::{bpf_spin_lock, bpf_spin_unlock},
     maps::ring_buf::RingBufEntry,
 };
-use ml_ids_common::{EndReason, FlowCounters, FlowState, Life, Packet, Plan, Skip};
+use ml_ids_common::{EndReason, FlowCounters, FlowState, Life, Packet, Plan, Skip, SlotRef};
 
 use crate::{
-    maps::{self, FLOWS, Flow, RECORDS},
+    maps::{FLOWS, RECORDS},
+    slot::{self, Claim, Slot},
     tunables,
 };
 
-/// Lookups before a packet is given up as lost to a race: a miss and an insert take two.
+/// Lookups before a packet is given up as lost to a race: each one takes another CPU that frees the slot or claims the
+/// key in between.
 const ATTEMPTS: u32 = 4;
-const EEXIST: i32 = -17;
 
 /// Counts the packet into its flow, opening or ending flows as the engine says.
 #[inline(always)]
 pub(crate) fn count(packet: &Packet, now_us: u64, interface: u32, counters: &mut FlowCounters) -> Result<(), Skip> {
     for _ in 0..ATTEMPTS {
-        let Some(flow) = FLOWS.get_ptr_mut(&packet.key) else {
-            let blank = maps::blank(&packet.key).ok_or(Skip::TableFull)?;
-            match FLOWS.insert(&packet.key, blank, u64::from(BPF_NOEXIST)) {
-                Ok(()) | Err(EEXIST) => continue,
-                Err(_) => return Err(Skip::TableFull),
-            }
+        let promised = match FLOWS.get_ptr(&packet.key) {
+            // SAFETY: a live table value; eight bytes that are written once, before the key is visible.
+            Some(promised) => unsafe { promised.read() },
+            None => match slot::claim(&packet.key, counters) {
+                Claim::Ours(promised) => promised,
+                Claim::Theirs => continue,
+                Claim::Full => return Err(Skip::TableFull),
+            },
         };
+        let slot = Slot::at(promised.slot).ok_or(Skip::TableFull)?;
         // What the engine derives from the packet would otherwise be computed ahead of the loop, and kept on a stack that
         // is too small for it.
-        let update = Update { flow, packet: black_box(packet), now_us, interface };
+        let update = Update { slot, promised, packet: black_box(packet), now_us, interface };
         match update.quick(counters) {
             Quick::Done => return Ok(()),
             Quick::Late => return Err(Skip::AfterEnd),
@@ -57,12 +61,13 @@ enum Quick {
     Late,
     /// The flow is to be emitted, which needs ring buffer space first.
     Emits,
-    /// The entry is no longer this flow's.
+    /// The slot is no longer this flow's.
     Gone,
 }
 
 struct Update<'a> {
-    flow: *mut Flow,
+    slot: Slot,
+    promised: SlotRef,
     packet: &'a Packet,
     now_us: u64,
     interface: u32,
@@ -72,23 +77,29 @@ impl Update<'_> {
     /// Everything that needs no ring buffer space.
     #[inline(always)]
     fn quick(&self, counters: &mut FlowCounters) -> Quick {
-        let &Self { flow, packet, now_us, interface } = self;
+        let &Self { slot: Slot { flow, due }, promised, packet, now_us, interface } = self;
         let profile = tunables::profile();
         let mut opened = 0;
         let mut discarded = 0;
         let mut stepped = 0;
-        // SAFETY: `flow` is a live table value; the lock is released on each path below, with no call in between.
+        // SAFETY: `flow` is a live map value; the lock is released on each path below, with no call in between.
         unsafe { bpf_spin_lock(&raw mut (*flow).lock) };
         // SAFETY: the lock is held.
         let state = unsafe { &mut (*flow).state };
-        let outcome = if is_gone(state, packet) {
+        // SAFETY: as above.
+        let outcome = if unsafe { (*flow).generation } != promised.generation {
             Quick::Gone
         } else {
             let now_us = monotonic(state, now_us, &mut stepped);
             let plan = state.plan(packet, now_us, profile);
             match plan {
                 Plan::Add => {
+                    let before = state.teardown;
                     state.apply(Plan::Add, packet, now_us, interface, profile);
+                    if state.teardown != before {
+                        // SAFETY: a live map value; the slot's lock is held.
+                        unsafe { due.write(state.next_look_us(tunables::linger_us())) };
+                    }
                     Quick::Done
                 }
                 Plan::Late => Quick::Late,
@@ -97,6 +108,8 @@ impl Update<'_> {
                     opened = 1;
                     let plan = Plan::Reopen { source_is_b, forward: false };
                     state.apply(plan, packet, now_us, interface, profile);
+                    // SAFETY: as above. An entry that is opened again is due earlier than it need be, which does no harm.
+                    unsafe { due.write(state.next_look_us(tunables::linger_us())) };
                     Quick::Done
                 }
                 Plan::Reopen { .. } => {
@@ -119,13 +132,10 @@ impl Update<'_> {
     /// over. A full ring never waits: the flow is lost and counted.
     #[inline(always)]
     fn emitting(&self, counters: &mut FlowCounters) -> bool {
-        let &Self { flow, packet, now_us, interface } = self;
+        let &Self { slot: Slot { flow, due }, promised, packet, now_us, interface } = self;
         let profile = tunables::profile();
-        let slot = RECORDS.reserve_untyped::<FlowState>(0);
-        let target = match &slot {
-            Some(entry) => entry.as_ptr().cast_mut(),
-            None => core::ptr::null_mut(),
-        };
+        let entry = RECORDS.reserve_untyped::<FlowState>(0);
+        let target = target(entry.as_ref());
         let mut emitted = false;
         let mut opened = 0;
         let mut packets = 0;
@@ -134,7 +144,8 @@ impl Update<'_> {
         unsafe { bpf_spin_lock(&raw mut (*flow).lock) };
         // SAFETY: the lock is held.
         let state = unsafe { &mut (*flow).state };
-        if !is_gone(state, packet) {
+        // SAFETY: as above.
+        if unsafe { (*flow).generation } == promised.generation {
             let now_us = monotonic(state, now_us, &mut stepped);
             match state.plan(packet, now_us, profile) {
                 Plan::AddAndEnd => {
@@ -142,6 +153,9 @@ impl Update<'_> {
                     packets = state.packets();
                     copy_out(state, target);
                     state.vacate();
+                    // What is left of the teardown may follow; then the slot is freed.
+                    // SAFETY: as above.
+                    unsafe { due.write(now_us.wrapping_add(tunables::linger_us())) };
                     emitted = true;
                 }
                 Plan::EndAndOpen { source_is_b, forward } => {
@@ -160,25 +174,35 @@ impl Update<'_> {
         unsafe { bpf_spin_unlock(&raw mut (*flow).lock) };
         counters.opened = counters.opened.wrapping_add(opened);
         counters.clock_steps = counters.clock_steps.wrapping_add(stepped);
-        hand_over(slot, emitted, packets, counters);
+        hand_over(entry, emitted, packets, 0, counters);
         emitted
     }
 }
 
-/// Submits or returns reserved space, and keeps the books.
+/// Where a finished flow is to be written: reserved space, or null.
+#[inline(always)]
+pub(crate) fn target(entry: Option<&RingBufEntry<FlowState>>) -> *mut FlowState {
+    match entry {
+        Some(entry) => entry.as_ptr().cast_mut(),
+        None => core::ptr::null_mut(),
+    }
+}
+
+/// Submits or returns reserved space, and keeps the books. `wake` is how the ring buffer is to tell the agent.
 #[inline(always)]
 pub(crate) fn hand_over(
-    slot: Option<RingBufEntry<FlowState>>,
+    entry: Option<RingBufEntry<FlowState>>,
     emitted: bool,
     packets: u32,
+    wake: u64,
     counters: &mut FlowCounters,
 ) {
-    match slot {
+    match entry {
         Some(entry) if emitted => {
             counters.emitted = counters.emitted.wrapping_add(1);
-            entry.submit(0);
+            entry.submit(wake);
         }
-        Some(entry) => entry.discard(0),
+        Some(entry) => entry.discard(u64::from(BPF_RB_NO_WAKEUP)),
         None if emitted => {
             counters.lost_ring_full = counters.lost_ring_full.wrapping_add(1);
             counters.lost_packets = counters.lost_packets.wrapping_add(u64::from(packets));
@@ -194,14 +218,6 @@ pub(crate) fn copy_out(state: &FlowState, target: *mut FlowState) {
         // SAFETY: `target` is reserved ring buffer space of the size of a state, 8-byte aligned.
         unsafe { state.copy_to(target) };
     }
-}
-
-/// True when the entry has been given up or given to another flow. `life` is read before the key; see [`FlowState`].
-#[inline(always)]
-fn is_gone(state: &FlowState, packet: &Packet) -> bool {
-    // SAFETY: a reference is valid for reading.
-    let life = unsafe { (&raw const state.life).read_volatile() };
-    life == Life::Dead as u8 || !state.key.same(&packet.key)
 }
 
 /// The clock is read before the lock is taken, so a packet can seem older than one that another CPU has just counted.

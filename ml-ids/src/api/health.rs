@@ -121,6 +121,8 @@ pub struct FlowBooks {
     pub discarded: u64,
     /// Finished but lost because the agent did not keep up.
     pub lost_ring_full: u64,
+    /// Given up without a verdict because the table was full.
+    pub evicted: u64,
 }
 
 /// The kernel's flow table.
@@ -132,6 +134,12 @@ pub struct TableFill {
     pub used: u64,
     /// Their ratio, 0 to 1.
     pub fill: f64,
+    /// Kernel memory of the table, the ring buffer and the counters, in bytes.
+    pub memory_bytes: u64,
+    /// Whether the table is so full that unanswered and quiet flows end early.
+    pub pressed: bool,
+    /// How often it has become so.
+    pub presses: u64,
 }
 
 /// What became of flows after the kernel.

@@ -40,7 +40,7 @@ pub(super) struct Args {
     /// Directions to watch: sent and received packets (host), received only (mirror), or what fits the interface
     #[arg(long, value_enum, default_value_t)]
     attach: AttachMode,
-    /// Flow table entries, about 600 bytes of kernel memory each
+    /// Flows that the table holds, about 630 bytes of kernel memory each; what it takes is logged at start
     #[arg(long, value_name = "N", default_value_t = Options::default().max_flows, value_parser = clap::value_parser!(u32).range(1024..=16_777_216))]
     max_flows: u32,
     /// Ring buffer between kernel and agent, a power of two of at least 64 KiB
@@ -49,8 +49,8 @@ pub(super) struct Args {
     /// How long a terminated flow waits for late packets before it is judged
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
     linger: Duration,
-    /// How often flows that ended without a further packet are looked for
-    #[arg(long, value_name = "SECONDS", default_value = "0.5", value_parser = seconds)]
+    /// Least time between two looks for flows that end without a further packet; they end at most that much late
+    #[arg(long, value_name = "SECONDS", default_value = "0.01", value_parser = seconds)]
     sweep_interval: Duration,
     /// Where positive_predictions.log and negative_predictions.log go
     #[arg(long, value_name = "DIR", env = "LOG_DIR", default_value = "logs")]
@@ -151,6 +151,11 @@ fn start(args: &Args, model: Arc<Model>, state: &AppState) -> Result<Running> {
     let (pipeline, sink) =
         Pipeline::start(Judge::new(model), sinks, Arc::clone(&stats)).context("cannot start the scoring thread")?;
     let drain = sensor.drain(&options, sink)?;
+    info!(
+        "a table of {} flows takes {:.0} MiB of kernel memory with its buffers",
+        args.max_flows,
+        sensor_state.memory_bytes() as f64 / f64::from(1 << 20)
+    );
     state.set_sensor(Arc::new(SensorView { state: sensor_state, stats: Arc::clone(&stats) }));
     info!("logs go to {}; stop with Ctrl-C", args.log_dir.display());
     Ok(Running { drain, pipeline, stats })
@@ -186,14 +191,19 @@ impl Running {
                 counters.flows.lost_packets
             );
         }
+        let FlowCounters { evicted, evicted_packets, .. } = counters.flows;
+        if evicted > 0 {
+            warn!("{evicted} flows with {evicted_packets} packets made room in a full flow table without being judged");
+        }
         Ok(())
     }
 }
 
-/// Every packet is in a flow or skipped for a reason, every flow judged, discarded or lost: says so, or what is missing.
+/// Every packet is in a flow or skipped for a reason, every flow judged, discarded, evicted or lost: says so, or what is
+/// missing.
 fn close_books(counters: &Counters, report: &DrainReport, verdicts: &StatsSnapshot) {
-    let FlowCounters { opened, emitted, discarded, lost_ring_full, .. } = counters.flows;
-    let ended = emitted + discarded + lost_ring_full + report.flushed + report.discarded;
+    let FlowCounters { opened, emitted, .. } = counters.flows;
+    let ended = counters.flows.ended() + report.flushed + report.discarded;
     let arrived = emitted + report.flushed;
     let judged = verdicts.scored + verdicts.other_protocol + verdicts.failed;
     if counters.ingress.balanced() && counters.egress.balanced() && opened == ended && arrived == judged {

@@ -83,6 +83,10 @@ impl SensorHealth for SensorView {
                 degraded.push(format!("{lost} {} packets found the flow table full; raise --max-flows", hook.name()));
             }
         }
+        let (pressed, presses) = self.state.pressure();
+        if pressed {
+            degraded.push("the flow table is nearly full: unanswered and quiet flows end early".to_owned());
+        }
         if flows.lost_ring_full > 0 {
             degraded.push(format!(
                 "{} finished flows were lost because the ring buffer was full; raise --ring-bytes",
@@ -104,8 +108,9 @@ impl SensorHealth for SensorView {
                 emitted: flows.emitted,
                 discarded: flows.discarded,
                 lost_ring_full: flows.lost_ring_full,
+                evicted: flows.evicted,
             },
-            table: TableFill { capacity, used, fill },
+            table: TableFill { capacity, used, fill, memory_bytes: self.state.memory_bytes(), pressed, presses },
             verdicts: VerdictCounts { scored: verdicts.scored, alerts: verdicts.alerts, dropped: verdicts.failed },
             degraded,
         }

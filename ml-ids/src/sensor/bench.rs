@@ -70,7 +70,7 @@ pub fn kernel(mut report: impl FnMut(Figure)) -> Result<(), SensorError> {
         let empty_once = each_once(|frame| baseline.run(&empty, frame, 1))?;
         let floor_new = each_once(|frame| baseline.run(&floor, frame, 1))?;
         let new = each_once(|frame| ours.run(hook, frame, 1))?;
-        let swept = least(|| ours.sweep(0).map(Some))?;
+        let swept = least(|| ours.look_at_all().map(Some))?;
         figure(format!("{name}: new flow"), new - empty_once, "ns/packet");
         figure(format!("sweep of {NEW_FLOWS} live flows"), swept / f64::from(NEW_FLOWS), "ns/flow");
         figure(format!("{name}: new flow, floor program (24-byte insert)"), floor_new - empty_once, "ns/packet");

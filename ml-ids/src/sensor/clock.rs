@@ -19,6 +19,11 @@ pub(super) fn boot_to_unix_us() -> i64 {
     best.map_or(0, |(_, offset)| offset)
 }
 
+/// The kernel's clock as its programs read it, in microseconds.
+pub(super) fn monotonic_us() -> u64 {
+    read(libc::CLOCK_MONOTONIC).cast_unsigned()
+}
+
 /// A clock in microseconds.
 fn read(clock: libc::clockid_t) -> i64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };

@@ -1,31 +1,38 @@
 //! Loading the eBPF object: tunables, map sizes, verification.
 
-use std::{io, time::Duration};
+use std::{
+    fs, io,
+    os::fd::{AsFd as _, AsRawFd as _},
+    time::Duration,
+};
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader, VerifierLogLevel,
-    maps::{Array, HashMap, MapData, MapError, PerCpuArray, RingBuf},
+    maps::{Array, Map, MapData, MapError, PerCpuArray, RingBuf},
     programs::{ProgramError, SchedClassifier, Xdp},
 };
-use ml_ids_common::{Counters, FlowKey, LINGER_US, LockedFlow, Profile};
+use ml_ids_common::{Counters, LINGER_US, LockedFlow, Profile};
 
-use super::{interface::InterfaceError, kernel::Kernel};
+use super::{due::DueTimes, interface::InterfaceError, kernel::Kernel, sweep};
 
 /// The eBPF object, built by `build.rs`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ml-ids"));
+
+/// Elements of the hash table beyond one a slot: each CPU keeps some back.
+const SPARE_KEYS: u32 = 1024;
 
 /// How the sensor is set up.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Feature profile, which decides the flow borders.
     pub profile: Profile,
-    /// Flow table entries.
+    /// Flows that the table holds.
     pub max_flows: u32,
     /// Ring buffer bytes: a power of two and a multiple of the page size.
     pub ring_bytes: u32,
     /// How long a terminated flow waits for late packets.
     pub linger: Duration,
-    /// How often the table is swept.
+    /// Least time between two looks for flows that are due.
     pub sweep_interval: Duration,
 }
 
@@ -36,7 +43,7 @@ impl Default for Options {
             max_flows: 131_072,
             ring_bytes: 16 << 20,
             linger: Duration::from_micros(LINGER_US),
-            sweep_interval: Duration::from_millis(500),
+            sweep_interval: Duration::from_millis(10),
         }
     }
 }
@@ -108,6 +115,9 @@ pub enum SensorError {
     /// The object lacks something: agent and kernel side are of different builds.
     #[error("the eBPF object has no {0}; rebuild the agent")]
     Missing(&'static str),
+    /// A signal came while the flow table was being prepared.
+    #[error("interrupted by a signal while the flow table was being prepared; start again")]
+    Interrupted,
     /// An operating system call failed.
     #[error("cannot {action}")]
     Io {
@@ -126,7 +136,7 @@ pub(super) struct Loaded {
 
 impl Loaded {
     /// Every program of the object.
-    pub(super) const PROGRAMS: [&'static str; 3] = ["ingress", "egress", "sweep"];
+    pub(super) const PROGRAMS: [&'static str; 4] = ["ingress", "egress", "sweep", "fill"];
 
     /// Loads all programs with the kernel's clock.
     pub(super) fn load(options: &Options) -> Result<Self, SensorError> {
@@ -139,6 +149,8 @@ impl Loaded {
         loaded.xdp("ingress")?.load().map_err(refused("ingress"))?;
         loaded.classifier()?.load().map_err(refused("egress"))?;
         loaded.xdp("sweep")?.load().map_err(refused("sweep"))?;
+        loaded.xdp("fill")?.load().map_err(refused("fill"))?;
+        sweep::fill(loaded.xdp("fill")?, options.max_flows)?;
         Ok(loaded)
     }
 
@@ -157,7 +169,11 @@ impl Loaded {
             .override_global("LINGER", &linger, true)
             .override_global("TEST_CLOCK", &test_clock, true)
             .override_global("FRAGS", &frags, true)
-            .map_max_entries("FLOWS", options.max_flows)
+            // Elements of the hash table wait in lists of each CPU; a few more than slots let every slot be used.
+            .map_max_entries("FLOWS", options.max_flows.saturating_add(SPARE_KEYS))
+            .map_max_entries("STATES", options.max_flows)
+            .map_max_entries("FREE", options.max_flows)
+            .map_max_entries("DUE", options.max_flows)
             .map_max_entries("RECORDS", options.ring_bytes)
             .verifier_log_level(log_level)
             .load(&kernel.fit(OBJECT))
@@ -186,15 +202,39 @@ impl Loaded {
         RingBuf::try_from(map).map_err(|source| SensorError::Map { map: "RECORDS", source })
     }
 
-    pub(super) fn flows(&mut self) -> Result<HashMap<MapData, FlowKey, LockedFlow<u32>>, SensorError> {
-        let map = self.ebpf.take_map("FLOWS").ok_or(SensorError::Missing("FLOWS"))?;
-        HashMap::try_from(map).map_err(|source| SensorError::Map { map: "FLOWS", source })
+    /// The states by slot.
+    pub(super) fn states(&mut self) -> Result<Array<MapData, LockedFlow<u32>>, SensorError> {
+        let map = self.ebpf.take_map("STATES").ok_or(SensorError::Missing("STATES"))?;
+        Array::try_from(map).map_err(|source| SensorError::Map { map: "STATES", source })
+    }
+
+    /// When each slot is due.
+    pub(super) fn due_times(&mut self, slots: u32) -> Result<DueTimes, SensorError> {
+        let Some(Map::Array(map)) = self.ebpf.map("DUE") else { return Err(SensorError::Missing("DUE")) };
+        DueTimes::map(map.fd().as_fd(), slots)
+            .map_err(|source| SensorError::Io { action: "map the due times of the flow table into memory", source })
+    }
+
+    /// Kernel memory of all maps, in bytes, as the kernel accounts for it.
+    pub(super) fn memory_bytes(&self) -> u64 {
+        self.ebpf.maps().filter_map(|(_, map)| memory_of(map)).sum()
     }
 
     pub(super) fn clock(&mut self) -> Result<Array<MapData, u64>, SensorError> {
         let map = self.ebpf.take_map("CLOCK").ok_or(SensorError::Missing("CLOCK"))?;
         Array::try_from(map).map_err(|source| SensorError::Map { map: "CLOCK", source })
     }
+}
+
+/// What the kernel says that a map takes: `memlock` in its descriptor's `/proc` entry.
+fn memory_of(map: &Map) -> Option<u64> {
+    let data = match map {
+        Map::Array(data) | Map::HashMap(data) | Map::PerCpuArray(data) | Map::RingBuf(data) | Map::Stack(data) => data,
+        _ => return None,
+    };
+    let path = format!("/proc/self/fdinfo/{}", data.fd().as_fd().as_raw_fd());
+    let text = fs::read_to_string(path).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("memlock:")?.trim().parse().ok())
 }
 
 fn refused(program: &'static str) -> impl Fn(ProgramError) -> SensorError {

@@ -4,11 +4,14 @@ mod attach;
 pub mod bench;
 mod clock;
 mod drain;
+mod due;
 mod interface;
 mod kernel;
 mod load;
+mod pressure;
 mod replay;
 mod status;
+mod sweep;
 pub mod verify;
 
 pub use attach::{AttachMode, EgressHook, IngressHook};
@@ -41,7 +44,7 @@ impl Sensor {
             .iter()
             .map(|interface| attach(&mut loaded, interface, mode))
             .collect::<Result<Vec<_>, SensorError>>()?;
-        let state = Arc::new(SensorState::new(attached, options, loaded.counters()?));
+        let state = Arc::new(SensorState::new(attached, options, loaded.memory_bytes(), loaded.counters()?));
         Ok(Self { loaded, state })
     }
 

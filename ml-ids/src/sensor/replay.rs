@@ -4,14 +4,16 @@
 use std::{io, time::Duration};
 
 use aya::{
-    maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
+    maps::{Array, MapData, PerCpuArray, RingBuf},
     programs::{ProgramError, TestRun as _, TestRunOptions},
 };
-use ml_ids_common::{Counters, EndReason, FlowKey, FlowRecord, Hook, Life, LockedFlow, Profile};
+use ml_ids_common::{COUNTER_SETS, Counters, EndReason, FlowRecord, Hook, Life, LockedFlow, Patience, Profile};
 
 use super::{
     Options, SensorError,
+    due::DueTimes,
     load::{Loaded, os_error},
+    sweep::sweep,
 };
 
 /// Bytes of `struct __sk_buff`, and where `gso_size` stands in it (include/uapi/linux/bpf.h).
@@ -22,7 +24,8 @@ const SKB_GSO_SIZE: usize = 176;
 pub struct KernelReplay {
     loaded: Loaded,
     records: RingBuf<MapData>,
-    flows: HashMap<MapData, FlowKey, LockedFlow<u32>>,
+    states: Array<MapData, LockedFlow<u32>>,
+    due_times: DueTimes,
     counters: PerCpuArray<MapData, Counters>,
     clock: Array<MapData, u64>,
     profile: Profile,
@@ -35,9 +38,9 @@ impl KernelReplay {
     /// As for the live sensor.
     pub fn load(options: &Options, test_clock: bool) -> Result<Self, SensorError> {
         let mut loaded = Loaded::load_with(options, test_clock)?;
-        let (records, flows) = (loaded.records()?, loaded.flows()?);
+        let (records, states, due_times) = (loaded.records()?, loaded.states()?, loaded.due_times(options.max_flows)?);
         let (counters, clock) = (loaded.counters()?, loaded.clock()?);
-        Ok(Self { loaded, records, flows, counters, clock, profile: options.profile })
+        Ok(Self { loaded, records, states, due_times, counters, clock, profile: options.profile })
     }
 
     /// Runs one frame through a hook at `now_us`. False when the kernel does not take such a frame for a test run
@@ -102,17 +105,43 @@ impl KernelReplay {
         Ok((info.verified_instruction_count().unwrap_or(0), translated))
     }
 
-    /// Runs the sweep at `now_us` and returns how long it took.
+    /// Looks at what is due at `now_us`, as the agent does, and returns how long that took in the kernel.
     ///
     /// # Errors
     /// When the kernel refuses.
     pub fn sweep(&mut self, now_us: u64) -> Result<Duration, SensorError> {
+        let mut due = Vec::new();
+        self.due_times.scan(now_us, &mut due);
+        self.sweep_slots(&due, Patience::Normal, now_us)
+    }
+
+    /// Looks at every slot in use at `now_us`, with the patience of a table that is nearly full.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn relieve(&mut self, now_us: u64) -> Result<Duration, SensorError> {
+        let used = self.due_times.used();
+        self.sweep_slots(&used, Patience::Pressed, now_us)
+    }
+
+    /// Looks at every slot in use at time 0, when nothing is due, and returns how long that took in the kernel.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn look_at_all(&mut self) -> Result<Duration, SensorError> {
+        let used = self.due_times.used();
+        self.sweep_slots(&used, Patience::Normal, 0)
+    }
+
+    /// Slots in use, those of ended flows included.
+    #[must_use]
+    pub fn used_slots(&self) -> usize {
+        self.due_times.used().len()
+    }
+
+    fn sweep_slots(&mut self, slots: &[u32], patience: Patience, now_us: u64) -> Result<Duration, SensorError> {
         self.clock.set(0, now_us, 0).map_err(|source| SensorError::Map { map: "CLOCK", source })?;
-        let options = TestRunOptions { data_in: Some(&[0; 14]), ..TestRunOptions::new() };
-        let result = self.loaded.xdp("sweep")?.test_run(options);
-        result
-            .map(|result| result.duration)
-            .map_err(|source| SensorError::Program { program: "sweep", source: Box::new(source) })
+        sweep(self.loaded.xdp("sweep")?, slots, patience)
     }
 
     /// The records that have come out so far, in the order of their ending.
@@ -130,15 +159,16 @@ impl KernelReplay {
     /// # Errors
     /// When the table cannot be read.
     pub fn finish(&mut self) -> Result<Vec<FlowRecord>, SensorError> {
-        let failed = |source| SensorError::Map { map: "FLOWS", source };
-        let entries = self.flows.iter().collect::<Result<Vec<_>, _>>().map_err(failed)?;
+        let used = self.due_times.used();
         let mut open = Vec::new();
-        for (key, LockedFlow { state, .. }) in entries {
-            self.flows.remove(&key).map_err(failed)?;
+        for slot in &used {
+            let LockedFlow { state, .. } =
+                self.states.get(slot, 0).map_err(|source| SensorError::Map { map: "STATES", source })?;
             if state.life == Life::Open as u8 && state.packets() >= self.profile.min_packets() {
                 open.push(FlowRecord::finish(state, EndReason::EndOfCapture));
             }
         }
+        self.sweep_slots(&used, Patience::None, 0)?;
         open.sort_by_key(|record| record.state().start_us);
         Ok(open)
     }
@@ -148,10 +178,12 @@ impl KernelReplay {
     /// # Errors
     /// When they cannot be read.
     pub fn counters(&self) -> Result<Counters, SensorError> {
-        let values = self.counters.get(&0, 0).map_err(|source| SensorError::Map { map: "COUNTERS", source })?;
         let mut sum = Counters::default();
-        for counters in values.iter() {
-            sum.add(counters);
+        for set in 0..COUNTER_SETS {
+            let values = self.counters.get(&set, 0).map_err(|source| SensorError::Map { map: "COUNTERS", source })?;
+            for counters in values.iter() {
+                sum.add(counters);
+            }
         }
         Ok(sum)
     }
@@ -223,9 +255,9 @@ mod tests {
         replay.sweep(120_000_001).unwrap();
         let records = replay.records();
         assert_eq!(records.iter().map(FlowRecord::reason).collect::<Vec<_>>(), [EndReason::Idle]);
-        assert_eq!(replay.flows.iter().count(), 1, "the entry remembers the source for a continuation");
+        assert_eq!(replay.used_slots(), 1, "the entry remembers the source for a continuation");
         replay.sweep(240_000_002).unwrap();
-        assert_eq!(replay.flows.iter().count(), 0);
+        assert_eq!(replay.used_slots(), 0);
     }
 
     #[test]
@@ -238,5 +270,90 @@ mod tests {
         let counters = replay.counters().unwrap();
         assert_eq!(counters.ingress.skipped[ml_ids_common::Skip::NotIp as usize], 1);
         assert_eq!(counters.egress.skipped[ml_ids_common::Skip::Truncated as usize], 1);
+    }
+
+    /// The frame with another source, destination and flags.
+    fn segment(from: [u8; 4], to: [u8; 4], flags: u8) -> [u8; 60] {
+        let mut frame = SYN;
+        frame[26..30].copy_from_slice(&from);
+        frame[30..34].copy_from_slice(&to);
+        if from > to {
+            frame[34..38].copy_from_slice(&[0, 80, 3, 0xe8]);
+        }
+        frame[47] = flags;
+        frame
+    }
+
+    const CLIENT: [u8; 4] = [10, 0, 0, 1];
+    const SERVER: [u8; 4] = [10, 0, 0, 2];
+    const ACK: u8 = 0x10;
+
+    fn small_table(max_flows: u32, ring_bytes: u32) -> Option<KernelReplay> {
+        let options = Options { max_flows, ring_bytes, ..Options::default() };
+        match KernelReplay::load(&options, true) {
+            Ok(replay) => Some(replay),
+            Err(SensorError::Permission { .. }) => None,
+            Err(error) => panic!("{:#}", anyhow::Error::from(error)),
+        }
+    }
+
+    #[test]
+    fn a_flood_of_probes_costs_a_conversation_nothing_and_every_flow_is_accounted_for() {
+        // The second ring holds so few records that most of the flood's cannot be sent.
+        for ring_bytes in [4 << 20, 1 << 16] {
+            let Some(mut replay) = small_table(64, ring_bytes) else {
+                eprintln!("SKIPPED: loading eBPF programs needs root");
+                return;
+            };
+            let mut now = 1_000_000;
+            let mut talk = |replay: &mut KernelReplay, count: u64| {
+                for _ in 0..count {
+                    now += 10;
+                    replay.packet(Hook::Ingress, &segment(CLIENT, SERVER, ACK), now).unwrap();
+                    replay.packet(Hook::Egress, &segment(SERVER, CLIENT, ACK), now).unwrap();
+                }
+                now
+            };
+            let mut now = talk(&mut replay, 2);
+            for probe in 0..1000u16 {
+                let [high, low] = probe.to_be_bytes();
+                now += 1;
+                replay.packet(Hook::Ingress, &segment([172, 16, high, low], SERVER, 2), now).unwrap();
+            }
+            talk(&mut replay, 3);
+            let counters = replay.counters().unwrap();
+            assert!(counters.ingress.balanced() && counters.egress.balanced(), "{counters:?}");
+            assert_eq!((counters.ingress.in_flow, counters.egress.in_flow), (1005, 5), "{counters:?}");
+            let flows = counters.flows;
+            assert_eq!((flows.opened, flows.opened - flows.ended()), (1001, 64), "{flows:?}");
+            assert_eq!((flows.evicted, flows.evicted > 0), (flows.evicted_packets, ring_bytes < 1 << 20), "{flows:?}");
+            let sent = replay.records();
+            assert_eq!(sent.len() as u64, flows.emitted);
+            assert!(sent.iter().all(|record| record.reason() == EndReason::Evicted && record.state().packets() == 1));
+            let left = replay.finish().unwrap();
+            let conversation = left.iter().find(|record| record.state().packets() > 1).unwrap();
+            let (forward, backward) = (conversation.state().forward, conversation.state().backward);
+            assert_eq!((left.len(), forward.packets, backward.packets), (64, 5, 5));
+            assert_eq!(replay.used_slots(), 0);
+        }
+    }
+
+    #[test]
+    fn a_table_of_conversations_turns_new_flows_away_and_counts_them() {
+        let Some(mut replay) = small_table(8, 1 << 16) else { return };
+        for host in 1..=8 {
+            replay.packet(Hook::Ingress, &segment([10, 1, 0, host], SERVER, ACK), 1).unwrap();
+            replay.packet(Hook::Egress, &segment(SERVER, [10, 1, 0, host], ACK), 2).unwrap();
+        }
+        replay.packet(Hook::Ingress, &segment([10, 1, 0, 9], SERVER, ACK), 3).unwrap();
+        let counters = replay.counters().unwrap();
+        assert_eq!(counters.ingress.skipped[ml_ids_common::Skip::TableFull as usize], 1);
+        assert!(counters.ingress.balanced(), "{counters:?}");
+        // Quiet for longer than a table that is nearly full has patience for, but for the first.
+        replay.packet(Hook::Ingress, &segment([10, 1, 0, 1], SERVER, ACK), 16_000_000).unwrap();
+        replay.relieve(16_000_001).unwrap();
+        assert_eq!((replay.used_slots(), replay.records().len()), (1, 7));
+        replay.packet(Hook::Ingress, &segment([10, 1, 0, 9], SERVER, ACK), 16_000_002).unwrap();
+        assert_eq!(replay.used_slots(), 2, "the freed slots are given out again");
     }
 }

@@ -1,9 +1,9 @@
 //! What the sensor says of itself: what is attached, and the books.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use aya::maps::{MapData, PerCpuArray};
-use ml_ids_common::Counters;
+use ml_ids_common::{COUNTER_SETS, Counters, counter_set};
 
 use super::{EgressHook, IngressHook, Options};
 
@@ -24,9 +24,15 @@ pub struct AttachedInterface {
 pub struct SensorState {
     interfaces: Vec<AttachedInterface>,
     max_flows: u32,
+    /// Kernel memory of all maps.
+    memory_bytes: u64,
     counters: PerCpuArray<MapData, Counters>,
-    /// Table entries at the last sweep, those of ended flows included.
+    /// Slots in use at the last look, those of ended flows included.
     entries: AtomicU32,
+    /// The table is nearly full, and flows end early.
+    pressed: AtomicBool,
+    /// How often that has begun.
+    presses: AtomicU64,
     /// Records that were sent by the kernel but could not be read.
     malformed_records: AtomicU64,
     sweep_failures: AtomicU64,
@@ -36,13 +42,17 @@ impl SensorState {
     pub(super) fn new(
         interfaces: Vec<AttachedInterface>,
         options: &Options,
+        memory_bytes: u64,
         counters: PerCpuArray<MapData, Counters>,
     ) -> Self {
         Self {
             interfaces,
             max_flows: options.max_flows,
+            memory_bytes,
             counters,
             entries: AtomicU32::new(0),
+            pressed: AtomicBool::new(false),
+            presses: AtomicU64::new(0),
             malformed_records: AtomicU64::new(0),
             sweep_failures: AtomicU64::new(0),
         }
@@ -60,13 +70,25 @@ impl SensorState {
         self.interfaces.iter().find(|interface| interface.index == index).map(|interface| interface.name.as_str())
     }
 
-    /// Flow table entries.
+    /// Kernel memory of the flow table, the ring buffer and the counters, in bytes.
+    #[must_use]
+    pub const fn memory_bytes(&self) -> u64 {
+        self.memory_bytes
+    }
+
+    /// Whether the table is so full that flows end early, and how often it has become so.
+    #[must_use]
+    pub fn pressure(&self) -> (bool, u64) {
+        (self.pressed.load(Ordering::Relaxed), self.presses.load(Ordering::Relaxed))
+    }
+
+    /// Flows that the table holds.
     #[must_use]
     pub const fn max_flows(&self) -> u32 {
         self.max_flows
     }
 
-    /// Used table entries at the last sweep, those of ended flows included.
+    /// Slots in use at the last look, those of ended flows included.
     #[must_use]
     pub fn entries(&self) -> u32 {
         self.entries.load(Ordering::Relaxed)
@@ -84,27 +106,46 @@ impl SensorState {
         self.sweep_failures.load(Ordering::Relaxed)
     }
 
-    /// The books, summed over all CPUs. All zero when the map cannot be read.
+    /// The books, summed over all CPUs and interfaces. Zero where the map cannot be read.
     #[must_use]
     pub fn counters(&self) -> Counters {
         let mut sum = Counters::default();
-        if let Ok(values) = self.counters.get(&0, 0) {
+        for set in 0..COUNTER_SETS {
+            self.add_set(&mut sum, set);
+        }
+        sum
+    }
+
+    /// The books of an interface, and of those that share its set (see [`counter_set`]).
+    #[must_use]
+    pub fn interface_counters(&self, index: u32) -> Counters {
+        let mut sum = Counters::default();
+        self.add_set(&mut sum, counter_set(index));
+        sum
+    }
+
+    fn add_set(&self, sum: &mut Counters, set: u32) {
+        if let Ok(values) = self.counters.get(&set, 0) {
             for counters in values.iter() {
                 sum.add(counters);
             }
         }
-        sum
     }
 
     /// Flows that are open now.
     #[must_use]
     pub fn live_flows(&self) -> u64 {
         let flows = self.counters().flows;
-        flows.opened.saturating_sub(flows.emitted + flows.discarded + flows.lost_ring_full)
+        flows.opened.saturating_sub(flows.ended())
     }
 
     pub(super) fn set_entries(&self, entries: u32) {
         self.entries.store(entries, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_pressed(&self, pressed: bool) {
+        self.pressed.store(pressed, Ordering::Relaxed);
+        self.presses.fetch_add(u64::from(pressed), Ordering::Relaxed);
     }
 
     pub(super) fn count_malformed_record(&self) {

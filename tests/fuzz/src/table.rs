@@ -117,9 +117,9 @@ impl Table {
         let mut failed = None;
         entries.retain(|_, entry| match entry.state.sweep(now_us, LINGER_US, *profile) {
             SweepAction::Keep => true,
-            SweepAction::Delete => {
+            SweepAction::Free => {
                 if entry.state.life == Life::Open as u8 {
-                    failed = Some("the sweep deletes a live flow".to_owned());
+                    failed = Some("the sweep frees a live flow".to_owned());
                 }
                 false
             }
@@ -127,6 +127,10 @@ impl Table {
                 failed = failed.take().or(emit(flows, longest, entry, reason, *profile).err());
                 entry.state.life = Life::Emitted as u8;
                 true
+            }
+            SweepAction::Evict => {
+                failed = Some("the sweep evicts without being pressed".to_owned());
+                false
             }
             SweepAction::Discard => {
                 failed = failed.take().or(discard(flows, entry, *profile).err());
