@@ -9,6 +9,7 @@
 mod clock;
 mod frame;
 mod maps;
+mod room;
 mod scratch;
 mod slot;
 mod sweep;

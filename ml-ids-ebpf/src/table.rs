@@ -6,15 +6,12 @@
 
 use core::hint::black_box;
 
-use aya_ebpf::{
-    bindings::BPF_RB_NO_WAKEUP,
-    helpers::generated::{bpf_spin_lock, bpf_spin_unlock},
-    maps::ring_buf::RingBufEntry,
-};
+use aya_ebpf::helpers::generated::{bpf_spin_lock, bpf_spin_unlock};
 use ml_ids_common::{EndReason, FlowCounters, FlowState, Life, Packet, Plan, Skip, SlotRef};
 
 use crate::{
-    maps::{FLOWS, RECORDS},
+    maps::FLOWS,
+    room::Room,
     slot::{self, Claim, Slot},
     tunables,
 };
@@ -134,8 +131,7 @@ impl Update<'_> {
     fn emitting(&self, counters: &mut FlowCounters) -> bool {
         let &Self { slot: Slot { flow, due }, promised, packet, now_us, interface } = self;
         let profile = tunables::profile();
-        let entry = RECORDS.reserve_untyped::<FlowState>(0);
-        let target = target(entry.as_ref());
+        let room = Room::reserve();
         let mut emitted = false;
         let mut opened = 0;
         let mut packets = 0;
@@ -151,7 +147,7 @@ impl Update<'_> {
                 Plan::AddAndEnd => {
                     state.apply(Plan::AddAndEnd, packet, now_us, interface, profile);
                     packets = state.packets();
-                    copy_out(state, target);
+                    room.write(state);
                     state.vacate();
                     // What is left of the teardown may follow; then the slot is freed.
                     // SAFETY: as above.
@@ -161,7 +157,7 @@ impl Update<'_> {
                 Plan::EndAndOpen { source_is_b, forward } => {
                     state.finish(EndReason::Timeout);
                     packets = state.packets();
-                    copy_out(state, target);
+                    room.write(state);
                     let plan = Plan::Reopen { source_is_b, forward };
                     state.apply(plan, packet, now_us, interface, profile);
                     opened = 1;
@@ -174,49 +170,19 @@ impl Update<'_> {
         unsafe { bpf_spin_unlock(&raw mut (*flow).lock) };
         counters.opened = counters.opened.wrapping_add(opened);
         counters.clock_steps = counters.clock_steps.wrapping_add(stepped);
-        hand_over(entry, emitted, packets, 0, counters);
+        hand_over(room, emitted, packets, 0, counters);
         emitted
-    }
-}
-
-/// Where a finished flow is to be written: reserved space, or null.
-#[inline(always)]
-pub(crate) fn target(entry: Option<&RingBufEntry<FlowState>>) -> *mut FlowState {
-    match entry {
-        Some(entry) => entry.as_ptr().cast_mut(),
-        None => core::ptr::null_mut(),
     }
 }
 
 /// Submits or returns reserved space, and keeps the books. `wake` is how the ring buffer is to tell the agent.
 #[inline(always)]
-pub(crate) fn hand_over(
-    entry: Option<RingBufEntry<FlowState>>,
-    emitted: bool,
-    packets: u32,
-    wake: u64,
-    counters: &mut FlowCounters,
-) {
-    match entry {
-        Some(entry) if emitted => {
-            counters.emitted = counters.emitted.wrapping_add(1);
-            entry.submit(wake);
-        }
-        Some(entry) => entry.discard(u64::from(BPF_RB_NO_WAKEUP)),
-        None if emitted => {
-            counters.lost_ring_full = counters.lost_ring_full.wrapping_add(1);
-            counters.lost_packets = counters.lost_packets.wrapping_add(u64::from(packets));
-        }
-        None => {}
-    }
-}
-
-/// Copies a finished flow into reserved space, if there is any.
-#[inline(always)]
-pub(crate) fn copy_out(state: &FlowState, target: *mut FlowState) {
-    if !target.is_null() {
-        // SAFETY: `target` is reserved ring buffer space of the size of a state, 8-byte aligned.
-        unsafe { state.copy_to(target) };
+pub(crate) fn hand_over(room: Room, emitted: bool, packets: u32, wake: u64, counters: &mut FlowCounters) {
+    if room.close(emitted, wake) {
+        counters.emitted = counters.emitted.wrapping_add(1);
+    } else if emitted {
+        counters.lost_ring_full = counters.lost_ring_full.wrapping_add(1);
+        counters.lost_packets = counters.lost_packets.wrapping_add(u64::from(packets));
     }
 }
 

@@ -60,7 +60,7 @@ impl Statistics {
             Err(ProgramError::LoadError { io_error, verifier_log })
                 if io_error.raw_os_error() == Some(libc::EMFILE) =>
             {
-                Ok(Self::parse(&verifier_log.to_string()))
+                {eprintln!("{verifier_log}"); Ok(Self::parse(&verifier_log.to_string()))}
             }
             Err(source) => Err(SensorError::Program { program: name, source: Box::new(source) }),
             // Nothing is known of a kernel that makes descriptors beyond the limit; zeros say so.

@@ -94,7 +94,7 @@ phase() {
 
 ml-ids bench verify --json > /tmp/verify 2> /tmp/verify.log || say note "bench verify failed"
 tell verify /tmp/verify
-tell note /tmp/verify.log
+sed "s,^,note ," /tmp/verify.log > /dev/ttyS1
 phase host
 phase mirror
 say done
