@@ -7,6 +7,7 @@
 #![no_main]
 
 mod clock;
+mod forget;
 mod frame;
 mod maps;
 mod room;
@@ -53,9 +54,10 @@ fn egress(ctx: TcContext) -> i32 {
     let reader = frame::PacketReader::tc(&ctx);
     match parse_ethernet(&reader, length, tunables::profile()) {
         Ok(packet) => {
-            let headers = length.saturating_sub(packet.payload);
-            let mut segments = Segments::new(&packet, segment_size(&ctx));
+            // First of all: what is made of the packet before it is parked is checked for every way through the parser.
             let Some(piece) = scratch::park(packet) else { return TC_ACT_UNSPEC };
+            let headers = length.saturating_sub(piece.payload);
+            let mut segments = Segments::new(piece, segment_size(&ctx));
             for _ in 0..MAX_PIECES {
                 // Opaque, so that the loop stays one and its body is there once.
                 if !black_box(&mut segments).next(piece) {

@@ -76,9 +76,6 @@ impl Update<'_> {
     fn quick(&self, counters: &mut FlowCounters) -> Quick {
         let &Self { slot: Slot { flow, due }, promised, packet, now_us, interface } = self;
         let profile = tunables::profile();
-        let mut opened = 0;
-        let mut discarded = 0;
-        let mut stepped = 0;
         // SAFETY: `flow` is a live map value; the lock is released on each path below, with no call in between.
         unsafe { bpf_spin_lock(&raw mut (*flow).lock) };
         // SAFETY: the lock is held.
@@ -87,7 +84,7 @@ impl Update<'_> {
         let outcome = if unsafe { (*flow).generation } != promised.generation {
             Quick::Gone
         } else {
-            let now_us = monotonic(state, now_us, &mut stepped);
+            let now_us = monotonic(state, now_us, counters);
             let plan = state.plan(packet, now_us, profile);
             match plan {
                 Plan::Add => {
@@ -102,7 +99,7 @@ impl Update<'_> {
                 Plan::Late => Quick::Late,
                 Plan::AddAndEnd | Plan::EndAndOpen { .. } => Quick::Emits,
                 Plan::Open { source_is_b } => {
-                    opened = 1;
+                    counters.opened = counters.opened.wrapping_add(1);
                     let plan = Plan::Reopen { source_is_b, forward: false };
                     state.apply(plan, packet, now_us, interface, profile);
                     // SAFETY: as above. An entry that is opened again is due earlier than it need be, which does no harm.
@@ -110,8 +107,10 @@ impl Update<'_> {
                     Quick::Done
                 }
                 Plan::Reopen { .. } => {
-                    opened = 1;
-                    discarded = u64::from(state.life == Life::Open as u8);
+                    counters.opened = counters.opened.wrapping_add(1);
+                    if state.life == Life::Open as u8 {
+                        counters.discarded = counters.discarded.wrapping_add(1);
+                    }
                     state.apply(plan, packet, now_us, interface, profile);
                     Quick::Done
                 }
@@ -119,9 +118,6 @@ impl Update<'_> {
         };
         // SAFETY: the lock is held.
         unsafe { bpf_spin_unlock(&raw mut (*flow).lock) };
-        counters.opened = counters.opened.wrapping_add(opened);
-        counters.discarded = counters.discarded.wrapping_add(discarded);
-        counters.clock_steps = counters.clock_steps.wrapping_add(stepped);
         outcome
     }
 
@@ -133,16 +129,14 @@ impl Update<'_> {
         let profile = tunables::profile();
         let room = Room::reserve();
         let mut emitted = false;
-        let mut opened = 0;
         let mut packets = 0;
-        let mut stepped = 0;
         // SAFETY: as in `quick`.
         unsafe { bpf_spin_lock(&raw mut (*flow).lock) };
         // SAFETY: the lock is held.
         let state = unsafe { &mut (*flow).state };
         // SAFETY: as above.
         if unsafe { (*flow).generation } == promised.generation {
-            let now_us = monotonic(state, now_us, &mut stepped);
+            let now_us = monotonic(state, now_us, counters);
             match state.plan(packet, now_us, profile) {
                 Plan::AddAndEnd => {
                     state.apply(Plan::AddAndEnd, packet, now_us, interface, profile);
@@ -160,7 +154,7 @@ impl Update<'_> {
                     room.write(state);
                     let plan = Plan::Reopen { source_is_b, forward };
                     state.apply(plan, packet, now_us, interface, profile);
-                    opened = 1;
+                    counters.opened = counters.opened.wrapping_add(1);
                     emitted = true;
                 }
                 _ => {}
@@ -168,8 +162,6 @@ impl Update<'_> {
         }
         // SAFETY: the lock is held.
         unsafe { bpf_spin_unlock(&raw mut (*flow).lock) };
-        counters.opened = counters.opened.wrapping_add(opened);
-        counters.clock_steps = counters.clock_steps.wrapping_add(stepped);
         hand_over(room, emitted, packets, 0, counters);
         emitted
     }
@@ -189,13 +181,13 @@ pub(crate) fn hand_over(room: Room, emitted: bool, packets: u32, wake: u64, coun
 /// The clock is read before the lock is taken, so a packet can seem older than one that another CPU has just counted.
 /// It then counts as simultaneous. The test clock is left alone: captures may run backwards.
 #[inline(always)]
-fn monotonic(state: &FlowState, now_us: u64, stepped: &mut u64) -> u64 {
+fn monotonic(state: &FlowState, now_us: u64, counters: &mut FlowCounters) -> u64 {
     if tunables::test_clock() || state.life != Life::Open as u8 {
         return now_us;
     }
     let last = state.start_us.wrapping_add_signed(i64::from(state.last));
     if now_us < last {
-        *stepped = 1;
+        counters.clock_steps = counters.clock_steps.wrapping_add(1);
         last
     } else {
         now_us
