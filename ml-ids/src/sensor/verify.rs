@@ -16,12 +16,12 @@ const INSTRUCTION: u32 = 8;
 /// # Errors
 /// When the kernel refuses a program.
 pub fn verify(mut report: impl FnMut(Figure)) -> Result<(), SensorError> {
-    let mut loaded = Loaded::create(&Options::default(), false, if std::env::var_os("VLOG").is_some() { VerifierLogLevel::VERBOSE | VerifierLogLevel::STATS } else { VerifierLogLevel::STATS })?;
-    for name in Loaded::PROGRAMS { eprintln!("PROGRAM {name}"); if std::env::var("VONLY").is_ok_and(|only| only != name) { continue; }
+    let mut loaded = Loaded::create(&Options::default(), false, VerifierLogLevel::STATS)?;
+    for name in Loaded::PROGRAMS {
         let program = loaded.ebpf.program_mut(name).ok_or(SensorError::Missing(name))?;
         let statistics = Statistics::of(program, name)?;
         let started = Instant::now();
-        if let Err(e) = load(program) { eprintln!("{e}"); continue; }
+        load(program).map_err(|source| SensorError::Program { program: name, source: Box::new(source) })?;
         let time = started.elapsed();
         let info = info(program).map_err(|source| SensorError::Program { program: name, source: Box::new(source) })?;
         let size = info.size_translated().unwrap_or(0) / INSTRUCTION;
@@ -60,9 +60,9 @@ impl Statistics {
             Err(ProgramError::LoadError { io_error, verifier_log })
                 if io_error.raw_os_error() == Some(libc::EMFILE) =>
             {
-                {eprintln!("{verifier_log}"); Ok(Self::parse(&verifier_log.to_string()))}
+                Ok(Self::parse(&verifier_log.to_string()))
             }
-            Err(source) => { eprintln!("{source}"); Ok(Self::default()) }
+            Err(source) => Err(SensorError::Program { program: name, source: Box::new(source) }),
             // Nothing is known of a kernel that makes descriptors beyond the limit; zeros say so.
             Ok(()) => Ok(Self::default()),
         }
