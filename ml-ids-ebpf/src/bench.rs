@@ -43,7 +43,7 @@ fn empty_egress(_ctx: TcContext) -> i32 {
 #[xdp(frags)]
 fn floor_ingress(ctx: XdpContext) -> u32 {
     let reader = frame::PacketReader::xdp(&ctx);
-    let length = frame::xdp_length(&ctx);
+    let length = frame::xdp_length(&ctx, true);
     tally(parse_ethernet(&reader, length, Profile::Fixed, Decap::NONE), length, frame::xdp_interface(&ctx));
     XDP_PASS
 }

@@ -66,8 +66,14 @@ impl FrameReader for PacketReader<'_> {
 }
 
 /// Frame bytes of a received packet, fragments of a multi-buffer frame included.
+///
+/// Kernels before 5.18 have neither such frames nor the helper; `several_buffers` is then a constant that makes the verifier
+/// drop the call.
 #[inline(always)]
-pub(crate) fn xdp_length(ctx: &XdpContext) -> u32 {
+pub(crate) fn xdp_length(ctx: &XdpContext, several_buffers: bool) -> u32 {
+    if !several_buffers {
+        return ctx.data_end().wrapping_sub(ctx.data()) as u32;
+    }
     // SAFETY: the context is the one the kernel gave to the program.
     unsafe { bpf_xdp_get_buff_len(ctx.ctx) as u32 }
 }

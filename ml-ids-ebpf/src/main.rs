@@ -7,9 +7,11 @@
 #![no_main]
 
 mod clock;
+mod forget;
 mod fragments;
 mod frame;
 mod maps;
+mod room;
 mod scratch;
 mod slot;
 mod sweep;
@@ -33,7 +35,7 @@ fn ingress(ctx: XdpContext) -> u32 {
     let interface = frame::xdp_interface(&ctx);
     let Some(counters) = maps::counters(counter_set(interface)) else { return XDP_PASS };
     let reader = frame::PacketReader::xdp(&ctx);
-    let length = frame::xdp_length(&ctx);
+    let length = frame::xdp_length(&ctx, tunables::frags());
     let outcome = match parse_ethernet(&reader, length, tunables::profile(), tunables::decap()) {
         Ok(packet) => {
             let Some(packet) = scratch::park(packet) else { return XDP_PASS };
@@ -100,6 +102,7 @@ fn socket_buffer(ctx: &TcContext, hook: Hook, layer: Layer) -> i32 {
     };
     match packet {
         Ok(packet) => {
+            // First of all: what is made of the packet before it is parked is checked for every way through the parser.
             let Some(piece) = scratch::park(packet) else { return TC_ACT_UNSPEC };
             let headers = on_wire.saturating_sub(piece.payload);
             let mut segments = Segments::new(piece, segment_size(ctx));
@@ -123,15 +126,16 @@ fn socket_buffer(ctx: &TcContext, hook: Hook, layer: Layer) -> i32 {
     TC_ACT_UNSPEC
 }
 
-/// Looks at one slot. Run by the agent through `BPF_PROG_TEST_RUN`, never attached.
-#[xdp]
+/// Looks at one slot. Run by the agent through `BPF_PROG_TEST_RUN`, never attached. In the section of the other XDP programs,
+/// the name of which is changed for kernels without multi-buffer frames.
+#[xdp(frags)]
 fn sweep(ctx: XdpContext) -> u32 {
     sweep::run(&ctx);
     XDP_PASS
 }
 
 /// Declares one slot free. Run by the agent as above, before it attaches anything.
-#[xdp]
+#[xdp(frags)]
 fn fill(ctx: XdpContext) -> u32 {
     sweep::fill(&ctx);
     XDP_PASS

@@ -5,14 +5,15 @@
 //! again. Only whoever raised the generation removes the key and passes the slot on, so a slot is never given out twice.
 
 use aya_ebpf::{
-    bindings::{BPF_NOEXIST, BPF_RB_AVAIL_DATA, BPF_RB_NO_WAKEUP, BPF_RB_RING_SIZE},
+    bindings::{BPF_NOEXIST, BPF_RB_AVAIL_DATA, BPF_RB_RING_SIZE},
     helpers::generated::{bpf_map_delete_elem, bpf_ringbuf_query, bpf_spin_lock, bpf_spin_unlock},
 };
-use ml_ids_common::{Cost, EndReason, FlowCounters, FlowKey, FlowState, Life, SlotRef};
+use ml_ids_common::{Cost, EndReason, FlowCounters, FlowKey, Life, SlotRef};
 
 use crate::{
     maps::{DUE, FLOWS, FREE, Flow, HAND, RECORDS, STATES},
-    table, tunables,
+    room::Room,
+    tunables,
 };
 
 /// Slots that are looked at for one that may be evicted.
@@ -127,8 +128,7 @@ fn evict(counters: &mut FlowCounters) -> Option<u32> {
 /// costs no more than that by now.
 #[inline(always)]
 pub(crate) fn give_up(slot: Slot, at_most: Option<u8>, counters: &mut FlowCounters) -> bool {
-    let entry = if ring_has_room() { RECORDS.reserve_untyped::<FlowState>(0) } else { None };
-    let target = table::target(entry.as_ref());
+    let room = if ring_has_room() { Room::reserve() } else { Room::none() };
     let min_packets = tunables::profile().min_packets();
     let mut retired = false;
     let mut open = false;
@@ -142,7 +142,7 @@ pub(crate) fn give_up(slot: Slot, at_most: Option<u8>, counters: &mut FlowCounte
         packets = state.packets();
         if open {
             state.finish(EndReason::Evicted);
-            table::copy_out(state, target);
+            room.write(state);
         }
         // SAFETY: the lock is held, the key is removed below.
         unsafe { slot.retire() };
@@ -157,17 +157,11 @@ pub(crate) fn give_up(slot: Slot, at_most: Option<u8>, counters: &mut FlowCounte
     if open && !reported {
         counters.discarded = counters.discarded.wrapping_add(1);
     }
-    match entry {
-        Some(entry) if reported => {
-            counters.emitted = counters.emitted.wrapping_add(1);
-            entry.submit(0);
-        }
-        Some(entry) => entry.discard(u64::from(BPF_RB_NO_WAKEUP)),
-        None if reported => {
-            counters.evicted = counters.evicted.wrapping_add(1);
-            counters.evicted_packets = counters.evicted_packets.wrapping_add(u64::from(packets));
-        }
-        None => {}
+    if room.close(reported, 0) {
+        counters.emitted = counters.emitted.wrapping_add(1);
+    } else if reported {
+        counters.evicted = counters.evicted.wrapping_add(1);
+        counters.evicted_packets = counters.evicted_packets.wrapping_add(u64::from(packets));
     }
     retired
 }

@@ -14,7 +14,8 @@ use ml_ids_common::{FlowCounters, FlowState, Life, Patience, SWEEP_COUNTERS, SWE
 
 use crate::{
     clock,
-    maps::{self, FREE, RECORDS},
+    maps::{self, FREE},
+    room::Room,
     slot::{self, Slot},
     table, tunables,
 };
@@ -111,22 +112,21 @@ fn settle(slot: Slot, patience: Patience, now_us: u64) -> bool {
 /// reads the ring buffer after each sweep and need not be woken.
 #[inline(always)]
 fn end(slot: Slot, patience: Patience, now_us: u64, counters: &mut FlowCounters) {
-    let entry = RECORDS.reserve_untyped::<FlowState>(0);
-    let target = table::target(entry.as_ref());
+    let room = Room::reserve();
     let mut emitted = false;
     let mut discarded = 0;
     // SAFETY: a live map value; the lock is released below, with no call in between.
     unsafe { bpf_spin_lock(&raw mut (*slot.flow).lock) };
     // SAFETY: the lock is held.
     let state = unsafe { &mut (*slot.flow).state };
-    if entry.is_none() {
+    if !room.is_there() {
         // SAFETY: the lock is held.
         unsafe { slot.due.write(now_us.wrapping_add(RETRY_US)) };
     } else {
         match decide(state, patience, now_us) {
             SweepAction::Emit(reason) => {
                 state.finish(reason);
-                table::copy_out(state, target);
+                room.write(state);
                 state.life = Life::Emitted as u8;
                 emitted = true;
             }
@@ -144,7 +144,7 @@ fn end(slot: Slot, patience: Patience, now_us: u64, counters: &mut FlowCounters)
     // SAFETY: the lock is held.
     unsafe { bpf_spin_unlock(&raw mut (*slot.flow).lock) };
     counters.discarded = counters.discarded.wrapping_add(discarded);
-    table::hand_over(entry, emitted, 0, u64::from(BPF_RB_NO_WAKEUP), counters);
+    table::hand_over(room, emitted, 0, u64::from(BPF_RB_NO_WAKEUP), counters);
 }
 
 /// Puts the next slot onto the stack of free ones. The frame's first word counts down.

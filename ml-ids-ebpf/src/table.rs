@@ -6,15 +6,13 @@
 
 use core::hint::black_box;
 
-use aya_ebpf::{
-    bindings::BPF_RB_NO_WAKEUP,
-    helpers::generated::{bpf_spin_lock, bpf_spin_unlock},
-    maps::ring_buf::RingBufEntry,
-};
+use aya_ebpf::helpers::generated::{bpf_spin_lock, bpf_spin_unlock};
 use ml_ids_common::{EndReason, FlowCounters, FlowState, Life, Packet, Plan, Skip, SlotRef};
 
 use crate::{
-    maps::{FLOWS, RECORDS},
+    forget,
+    maps::FLOWS,
+    room::Room,
     slot::{self, Claim, Slot},
     tunables,
 };
@@ -57,12 +55,25 @@ pub(crate) fn count(packet: &Packet, now_us: u64, interface: u32, counters: &mut
 
 /// What the first look under the lock came to.
 enum Quick {
-    Done,
+    Done = 0,
     Late,
     /// The flow is to be emitted, which needs ring buffer space first.
     Emits,
     /// The slot is no longer this flow's.
     Gone,
+}
+
+impl Quick {
+    /// Back from a number.
+    #[inline(always)]
+    const fn of(number: u64) -> Self {
+        match number {
+            0 => Self::Done,
+            1 => Self::Late,
+            2 => Self::Emits,
+            _ => Self::Gone,
+        }
+    }
 }
 
 struct Update<'a> {
@@ -74,14 +85,12 @@ struct Update<'a> {
 }
 
 impl Update<'_> {
-    /// Everything that needs no ring buffer space.
+    /// Everything that needs no ring buffer space. The counters are written under the lock, too: what would be kept until
+    /// after it is one more thing that the verifier knows, and multiplies the ways that it follows.
     #[inline(always)]
     fn quick(&self, counters: &mut FlowCounters) -> Quick {
         let &Self { slot: Slot { flow, due }, promised, packet, now_us, interface } = self;
         let profile = tunables::profile();
-        let mut opened = 0;
-        let mut discarded = 0;
-        let mut stepped = 0;
         // SAFETY: `flow` is a live map value; the lock is released on each path below, with no call in between.
         unsafe { bpf_spin_lock(&raw mut (*flow).lock) };
         // SAFETY: the lock is held.
@@ -90,7 +99,7 @@ impl Update<'_> {
         let outcome = if unsafe { (*flow).generation } != promised.generation {
             Quick::Gone
         } else {
-            let now_us = monotonic(state, now_us, &mut stepped);
+            let now_us = monotonic(state, now_us, counters);
             let plan = state.plan(packet, now_us, profile);
             match plan {
                 Plan::Add => {
@@ -105,7 +114,7 @@ impl Update<'_> {
                 Plan::Late => Quick::Late,
                 Plan::AddAndEnd | Plan::EndAndOpen { .. } => Quick::Emits,
                 Plan::Open { source_is_b } => {
-                    opened = 1;
+                    counters.opened = counters.opened.wrapping_add(1);
                     let plan = Plan::Reopen { source_is_b, forward: false };
                     state.apply(plan, packet, now_us, interface, profile);
                     // SAFETY: as above. An entry that is opened again is due earlier than it need be, which does no harm.
@@ -113,8 +122,10 @@ impl Update<'_> {
                     Quick::Done
                 }
                 Plan::Reopen { .. } => {
-                    opened = 1;
-                    discarded = u64::from(state.life == Life::Open as u8);
+                    counters.opened = counters.opened.wrapping_add(1);
+                    if state.life == Life::Open as u8 {
+                        counters.discarded = counters.discarded.wrapping_add(1);
+                    }
                     state.apply(plan, packet, now_us, interface, profile);
                     Quick::Done
                 }
@@ -122,10 +133,7 @@ impl Update<'_> {
         };
         // SAFETY: the lock is held.
         unsafe { bpf_spin_unlock(&raw mut (*flow).lock) };
-        counters.opened = counters.opened.wrapping_add(opened);
-        counters.discarded = counters.discarded.wrapping_add(discarded);
-        counters.clock_steps = counters.clock_steps.wrapping_add(stepped);
-        outcome
+        Quick::of(forget::number(outcome as u64, &packet.payload))
     }
 
     /// Reserves space, looks again and emits. False when the entry is gone or has changed, so that the caller starts
@@ -134,24 +142,21 @@ impl Update<'_> {
     fn emitting(&self, counters: &mut FlowCounters) -> bool {
         let &Self { slot: Slot { flow, due }, promised, packet, now_us, interface } = self;
         let profile = tunables::profile();
-        let entry = RECORDS.reserve_untyped::<FlowState>(0);
-        let target = target(entry.as_ref());
+        let room = Room::reserve();
         let mut emitted = false;
-        let mut opened = 0;
         let mut packets = 0;
-        let mut stepped = 0;
         // SAFETY: as in `quick`.
         unsafe { bpf_spin_lock(&raw mut (*flow).lock) };
         // SAFETY: the lock is held.
         let state = unsafe { &mut (*flow).state };
         // SAFETY: as above.
         if unsafe { (*flow).generation } == promised.generation {
-            let now_us = monotonic(state, now_us, &mut stepped);
+            let now_us = monotonic(state, now_us, counters);
             match state.plan(packet, now_us, profile) {
                 Plan::AddAndEnd => {
                     state.apply(Plan::AddAndEnd, packet, now_us, interface, profile);
                     packets = state.packets();
-                    copy_out(state, target);
+                    room.write(state);
                     state.vacate();
                     // What is left of the teardown may follow; then the slot is freed.
                     // SAFETY: as above.
@@ -161,10 +166,10 @@ impl Update<'_> {
                 Plan::EndAndOpen { source_is_b, forward } => {
                     state.finish(EndReason::Timeout);
                     packets = state.packets();
-                    copy_out(state, target);
+                    room.write(state);
                     let plan = Plan::Reopen { source_is_b, forward };
                     state.apply(plan, packet, now_us, interface, profile);
-                    opened = 1;
+                    counters.opened = counters.opened.wrapping_add(1);
                     emitted = true;
                 }
                 _ => {}
@@ -172,64 +177,32 @@ impl Update<'_> {
         }
         // SAFETY: the lock is held.
         unsafe { bpf_spin_unlock(&raw mut (*flow).lock) };
-        counters.opened = counters.opened.wrapping_add(opened);
-        counters.clock_steps = counters.clock_steps.wrapping_add(stepped);
-        hand_over(entry, emitted, packets, 0, counters);
+        hand_over(room, emitted, packets, 0, counters);
         emitted
-    }
-}
-
-/// Where a finished flow is to be written: reserved space, or null.
-#[inline(always)]
-pub(crate) fn target(entry: Option<&RingBufEntry<FlowState>>) -> *mut FlowState {
-    match entry {
-        Some(entry) => entry.as_ptr().cast_mut(),
-        None => core::ptr::null_mut(),
     }
 }
 
 /// Submits or returns reserved space, and keeps the books. `wake` is how the ring buffer is to tell the agent.
 #[inline(always)]
-pub(crate) fn hand_over(
-    entry: Option<RingBufEntry<FlowState>>,
-    emitted: bool,
-    packets: u32,
-    wake: u64,
-    counters: &mut FlowCounters,
-) {
-    match entry {
-        Some(entry) if emitted => {
-            counters.emitted = counters.emitted.wrapping_add(1);
-            entry.submit(wake);
-        }
-        Some(entry) => entry.discard(u64::from(BPF_RB_NO_WAKEUP)),
-        None if emitted => {
-            counters.lost_ring_full = counters.lost_ring_full.wrapping_add(1);
-            counters.lost_packets = counters.lost_packets.wrapping_add(u64::from(packets));
-        }
-        None => {}
-    }
-}
-
-/// Copies a finished flow into reserved space, if there is any.
-#[inline(always)]
-pub(crate) fn copy_out(state: &FlowState, target: *mut FlowState) {
-    if !target.is_null() {
-        // SAFETY: `target` is reserved ring buffer space of the size of a state, 8-byte aligned.
-        unsafe { state.copy_to(target) };
+pub(crate) fn hand_over(room: Room, emitted: bool, packets: u32, wake: u64, counters: &mut FlowCounters) {
+    if room.close(emitted, wake) {
+        counters.emitted = counters.emitted.wrapping_add(1);
+    } else if emitted {
+        counters.lost_ring_full = counters.lost_ring_full.wrapping_add(1);
+        counters.lost_packets = counters.lost_packets.wrapping_add(u64::from(packets));
     }
 }
 
 /// The clock is read before the lock is taken, so a packet can seem older than one that another CPU has just counted.
 /// It then counts as simultaneous. The test clock is left alone: captures may run backwards.
 #[inline(always)]
-fn monotonic(state: &FlowState, now_us: u64, stepped: &mut u64) -> u64 {
+fn monotonic(state: &FlowState, now_us: u64, counters: &mut FlowCounters) -> u64 {
     if tunables::test_clock() || state.life != Life::Open as u8 {
         return now_us;
     }
     let last = state.start_us.wrapping_add_signed(i64::from(state.last));
     if now_us < last {
-        *stepped = 1;
+        counters.clock_steps = counters.clock_steps.wrapping_add(1);
         last
     } else {
         now_us

@@ -12,6 +12,8 @@ static LINGER: Global<u64> = Global::new(LINGER_US);
 static DECAP: Global<u8> = Global::new(Decap::NONE.0);
 #[unsafe(no_mangle)]
 static TEST_CLOCK: Global<u8> = Global::new(0);
+#[unsafe(no_mangle)]
+static FRAGS: Global<u8> = Global::new(1);
 
 /// The feature profile whose flow borders apply.
 #[inline(always)]
@@ -39,4 +41,10 @@ pub(crate) fn decap() -> Decap {
 #[inline(always)]
 pub(crate) fn test_clock() -> bool {
     TEST_CLOCK.load() != 0
+}
+
+/// True when a received frame may be in several buffers, and the kernel can tell its whole length.
+#[inline(always)]
+pub(crate) fn frags() -> bool {
+    FRAGS.load() != 0
 }

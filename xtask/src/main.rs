@@ -1,10 +1,11 @@
-//! The front door: `cargo xtask setup`, `run`, `test`, `bench`.
+//! The front door: `cargo xtask setup`, `run`, `test`, `bench`, `vm-test`.
 
 mod bench;
 mod process;
 mod run;
 mod setup;
 mod test;
+mod vm_test;
 mod workspace;
 
 use std::process::ExitCode;
@@ -29,6 +30,8 @@ enum Command {
     Test(test::Arguments),
     /// Measure a release build
     Bench(bench::Arguments),
+    /// Boot the kernels of several Debian releases in emulated machines and run the sensor in each
+    VmTest(vm_test::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run::main(&arguments),
         Command::Test(arguments) => test::main(&arguments),
         Command::Bench(arguments) => bench::main(&arguments),
+        Command::VmTest(arguments) => vm_test::main(&arguments),
     };
     // Not returned: a person at the front door is not shown a backtrace.
     outcome.unwrap_or_else(|error| {

@@ -9,7 +9,10 @@ use super::exit::Exit;
 use crate::{
     features::{FEATURE_COUNT, FeatureVector},
     model::{Model, Source},
-    sensor::bench::{Figure, kernel},
+    sensor::{
+        bench::{Figure, kernel},
+        verify::verify,
+    },
 };
 
 /// Rows of a scoring measurement.
@@ -36,6 +39,8 @@ enum What {
     Kernel,
     /// Flows per second of scoring
     Score,
+    /// What this kernel's verifier makes of each program
+    Verify,
 }
 
 /// Prints the figures.
@@ -47,6 +52,7 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
     };
     match args.what {
         What::Kernel => kernel(&mut report)?,
+        What::Verify => verify(&mut report)?,
         What::Score => score(&Model::load(&args.model)?, &mut report)?,
     }
     failed.map_or(Ok(Exit::Done), |error| Err(anyhow!(error)))

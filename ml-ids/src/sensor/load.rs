@@ -7,13 +7,13 @@ use std::{
 };
 
 use aya::{
-    Ebpf, EbpfError, EbpfLoader,
+    Ebpf, EbpfError, EbpfLoader, VerifierLogLevel,
     maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
     programs::{ProgramError, SchedClassifier, Xdp},
 };
 use ml_ids_common::{Counters, Datagram, DatagramKey, Decap, LINGER_US, LockedFlow, Profile};
 
-use super::{due::DueTimes, interface::InterfaceError, sweep};
+use super::{due::DueTimes, interface::InterfaceError, kernel::Kernel, sweep};
 
 /// The eBPF object, built by `build.rs`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ml-ids"));
@@ -86,6 +86,14 @@ pub enum SensorError {
         #[source]
         source: Box<ProgramError>,
     },
+    /// The kernel lacks what nothing stands in for.
+    #[error("this kernel (Linux {found}) has no {lacks}: the sensor needs Linux 5.10 or later")]
+    OldKernel {
+        /// What it lacks.
+        lacks: &'static str,
+        /// Its version.
+        found: String,
+    },
     /// The object was refused by the kernel.
     #[error("cannot load the eBPF programs into this kernel")]
     Load(#[from] EbpfError),
@@ -130,6 +138,10 @@ pub(super) struct Loaded {
 }
 
 impl Loaded {
+    /// Every program of the object.
+    pub(super) const PROGRAMS: [&'static str; 7] =
+        ["ingress", "egress", "ingress_tc", "ingress_l3", "egress_l3", "sweep", "fill"];
+
     /// Loads all programs with the kernel's clock.
     pub(super) fn load(options: &Options) -> Result<Self, SensorError> {
         Self::load_with(options, false)
@@ -137,30 +149,42 @@ impl Loaded {
 
     /// `test_clock`: take the time from a map.
     pub(super) fn load_with(options: &Options, test_clock: bool) -> Result<Self, SensorError> {
-        let linger = u64::try_from(options.linger.as_micros()).unwrap_or(u64::MAX);
-        let profile = options.profile as u8;
-        let decap = options.decap.0;
-        let test_clock = u8::from(test_clock);
-        let ebpf = EbpfLoader::new()
-            .override_global("PROFILE", &profile, true)
-            .override_global("LINGER", &linger, true)
-            .override_global("DECAP", &decap, true)
-            .override_global("TEST_CLOCK", &test_clock, true)
-            // Elements of the hash table wait in lists of each CPU; a few more than slots let every slot be used.
-            .map_max_entries("FLOWS", options.max_flows.saturating_add(SPARE_KEYS))
-            .map_max_entries("STATES", options.max_flows)
-            .map_max_entries("FREE", options.max_flows)
-            .map_max_entries("DUE", options.max_flows)
-            .map_max_entries("RECORDS", options.ring_bytes)
-            .load(OBJECT)
-            .map_err(denied("create eBPF maps", SensorError::Load))?;
-        let mut loaded = Self { ebpf };
+        let mut loaded = Self::create(options, test_clock, VerifierLogLevel::default())?;
         loaded.xdp("ingress")?.load().map_err(refused("ingress"))?;
         loaded.classifier("egress")?;
         loaded.xdp("sweep")?.load().map_err(refused("sweep"))?;
         loaded.xdp("fill")?.load().map_err(refused("fill"))?;
         sweep::fill(loaded.xdp("fill")?, options.max_flows)?;
         Ok(loaded)
+    }
+
+    /// Creates the maps; no program is loaded yet.
+    pub(super) fn create(
+        options: &Options,
+        test_clock: bool,
+        log_level: VerifierLogLevel,
+    ) -> Result<Self, SensorError> {
+        let kernel = Kernel::probe()?;
+        let linger = u64::try_from(options.linger.as_micros()).unwrap_or(u64::MAX);
+        let profile = options.profile as u8;
+        let decap = options.decap.0;
+        let (test_clock, frags) = (u8::from(test_clock), u8::from(kernel.frags));
+        let ebpf = EbpfLoader::new()
+            .override_global("PROFILE", &profile, true)
+            .override_global("LINGER", &linger, true)
+            .override_global("TEST_CLOCK", &test_clock, true)
+            .override_global("DECAP", &decap, true)
+            .override_global("FRAGS", &frags, true)
+            // Elements of the hash table wait in lists of each CPU; a few more than slots let every slot be used.
+            .map_max_entries("FLOWS", options.max_flows.saturating_add(SPARE_KEYS))
+            .map_max_entries("STATES", options.max_flows)
+            .map_max_entries("FREE", options.max_flows)
+            .map_max_entries("DUE", options.max_flows)
+            .map_max_entries("RECORDS", options.ring_bytes)
+            .verifier_log_level(log_level)
+            .load(&kernel.fit(OBJECT))
+            .map_err(denied("create eBPF maps", SensorError::Load))?;
+        Ok(Self { ebpf })
     }
 
     pub(super) fn xdp(&mut self, name: &'static str) -> Result<&mut Xdp, SensorError> {

@@ -7,6 +7,7 @@ mod drain;
 mod due;
 mod hook;
 mod interface;
+mod kernel;
 mod links;
 mod load;
 mod pattern;
@@ -17,6 +18,7 @@ mod sweep;
 #[cfg(test)]
 mod testing;
 mod trust;
+pub mod verify;
 mod wake;
 mod watch;
 

@@ -9,7 +9,7 @@ mod traffic;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, bail};
-use figure::Figure;
+pub(crate) use figure::{Figure, table};
 
 use crate::{process, setup, workspace};
 
@@ -59,7 +59,7 @@ pub(crate) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         };
         match figures {
             Ok(figures) if arguments.json => figures.iter().for_each(|figure| println!("{}", figure.to_json())),
-            Ok(figures) => print!("{}", figure::table(bench.name(), &figures)),
+            Ok(figures) => print!("{}", table(bench.name(), &figures)),
             Err(error) => {
                 eprintln!("bench {} failed: {error:#}", bench.name());
                 failed = true;
