@@ -75,7 +75,7 @@ pub(crate) fn xdp_interface(ctx: &XdpContext) -> u32 {
     ctx.ingress_ifindex() as u32
 }
 
-/// Interface index through which the packet is sent.
+/// Interface index of a socket buffer.
 #[inline(always)]
 pub(crate) fn tc_interface(ctx: &TcContext) -> u32 {
     // SAFETY: the context is the one the kernel gave to the program.

@@ -22,7 +22,9 @@ use aya_ebpf::{
     macros::{classifier, xdp},
     programs::{TcContext, XdpContext},
 };
-use ml_ids_common::{FlowCounters, HookCounters, MAX_PIECES, Packet, Segments, Skip, counter_set, parse_ethernet};
+use ml_ids_common::{
+    FlowCounters, Hook, HookCounters, MAX_PIECES, Packet, Segments, Skip, counter_set, parse_ethernet, parse_network,
+};
 
 /// Received packets. Sees the frame as the driver delivered it, Ethernet padding included.
 #[xdp(frags)]
@@ -42,18 +44,57 @@ fn ingress(ctx: XdpContext) -> u32 {
     XDP_PASS
 }
 
-/// Sent packets. Sees the socket buffer before segmentation; a super-packet is counted as the segments on the wire.
+/// Sent packets of an interface with Ethernet headers.
 #[classifier]
 fn egress(ctx: TcContext) -> i32 {
-    let interface = frame::tc_interface(&ctx);
+    socket_buffer(&ctx, Hook::Egress, Layer::Ethernet)
+}
+
+/// Sent packets of an interface without: tun, WireGuard, PPP, IP in IP.
+#[classifier]
+fn egress_l3(ctx: TcContext) -> i32 {
+    socket_buffer(&ctx, Hook::Egress, Layer::Network)
+}
+
+/// Received packets where XDP sees none.
+#[classifier]
+fn ingress_tc(ctx: TcContext) -> i32 {
+    socket_buffer(&ctx, Hook::Ingress, Layer::Ethernet)
+}
+
+/// Received packets of an interface without Ethernet headers, which XDP cannot read.
+#[classifier]
+fn ingress_l3(ctx: TcContext) -> i32 {
+    socket_buffer(&ctx, Hook::Ingress, Layer::Network)
+}
+
+/// What a socket buffer begins with, both ways.
+#[derive(Clone, Copy)]
+enum Layer {
+    Ethernet,
+    Network,
+}
+
+/// Sees the socket buffer before segmentation or after merging; a super-packet is counted as the segments on the wire.
+#[inline(always)]
+fn socket_buffer(ctx: &TcContext, hook: Hook, layer: Layer) -> i32 {
+    let interface = frame::tc_interface(ctx);
     let Some(counters) = maps::counters(counter_set(interface)) else { return TC_ACT_UNSPEC };
+    let (hook, flows) = match hook {
+        Hook::Ingress => (&mut counters.ingress, &mut counters.flows),
+        Hook::Egress => (&mut counters.egress, &mut counters.flows),
+    };
     let length = ctx.len();
-    frame::make_headers_linear(&ctx, length);
-    let reader = frame::PacketReader::tc(&ctx);
-    match parse_ethernet(&reader, length, tunables::profile()) {
+    frame::make_headers_linear(ctx, length);
+    let reader = frame::PacketReader::tc(ctx);
+    let packet = match layer {
+        Layer::Ethernet => parse_ethernet(&reader, length, tunables::profile()),
+        Layer::Network => parse_network(&reader, ethertype(ctx), 0, length, tunables::profile()),
+    };
+    match packet {
         Ok(packet) => {
             let headers = length.saturating_sub(packet.payload);
-            let mut segments = Segments::new(&packet, segment_size(&ctx));
+            let mut segments = Segments::new(&packet, segment_size(ctx));
             let Some(piece) = scratch::park(packet) else { return TC_ACT_UNSPEC };
             for _ in 0..MAX_PIECES {
                 // Opaque, so that the loop stays one and its body is there once.
@@ -61,12 +102,12 @@ fn egress(ctx: TcContext) -> i32 {
                     break;
                 }
                 let (copies, payload) = (piece.copies, piece.payload);
-                let outcome = count(piece, interface, &mut counters.flows);
+                let outcome = count(piece, interface, flows);
                 let frame_length = if segments.count() == 1 { length } else { headers.wrapping_add(payload) };
-                book(&mut counters.egress, copies, frame_length, outcome);
+                book(hook, copies, frame_length, outcome);
             }
         }
-        Err(skip) => book(&mut counters.egress, 1, length, Err(skip)),
+        Err(skip) => book(hook, 1, length, Err(skip)),
     }
     TC_ACT_UNSPEC
 }
@@ -90,6 +131,13 @@ fn fill(ctx: XdpContext) -> u32 {
 fn segment_size(ctx: &TcContext) -> u32 {
     // SAFETY: the context is the one the kernel gave to the program.
     unsafe { (*ctx.skb.skb).gso_size }
+}
+
+/// The network protocol of a packet that has no link header, as an EtherType.
+#[inline(always)]
+fn ethertype(ctx: &TcContext) -> u16 {
+    // SAFETY: the context is the one the kernel gave to the program.
+    u16::from_be(unsafe { (*ctx.skb.skb).protocol } as u16)
 }
 
 /// Counts a packet, or a run of like ones, into its flow.

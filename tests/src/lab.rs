@@ -2,7 +2,8 @@
 //! end. All traffic stays inside; dropping the laboratory kills what still runs in it and removes the namespaces.
 
 use std::{
-    fs,
+    fs, io,
+    os::fd::AsRawFd as _,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -76,17 +77,46 @@ impl Lab {
             run(&["ip", "netns", "add", name])?;
             run(&["ip", "-n", name, "link", "set", "lo", "up"])?;
         }
+        self.connect("cli0", SERVER_IF, 77)
+    }
+
+    /// Joins the namespaces by a veth pair; its ends are `10.NET.0.1` and `fdNET::1` at the client, `.2` and `::2` at the
+    /// server.
+    ///
+    /// # Errors
+    /// When a command fails that should not.
+    pub fn connect(&self, client_if: &str, server_if: &str, net: u8) -> Result<()> {
+        let (client, server) = (&self.client, &self.server);
         run(&[
-            "ip", "link", "add", "cli0", "netns", client, "type", "veth", "peer", "name", SERVER_IF, "netns", server,
+            "ip", "link", "add", client_if, "netns", client, "type", "veth", "peer", "name", server_if, "netns", server,
         ])?;
-        for (name, interface, last) in [(client, "cli0", 1), (server, SERVER_IF, 2)] {
+        for (name, interface, last) in [(client, client_if, 1), (server, server_if, 2)] {
             // One packet a frame, as on a wire: otherwise a capture holds merged and not yet segmented ones.
             run(&["ip", "netns", "exec", name, "ethtool", "-K", interface, "gro", "off", "gso", "off", "tso", "off"])?;
-            run(&["ip", "-n", name, "addr", "add", &format!("10.77.0.{last}/24"), "dev", interface])?;
-            run(&["ip", "-n", name, "addr", "add", &format!("fd77::{last}/64"), "dev", interface, "nodad"])?;
+            run(&["ip", "-n", name, "addr", "add", &format!("10.{net}.0.{last}/24"), "dev", interface])?;
+            run(&["ip", "-n", name, "addr", "add", &format!("fd{net}::{last}/64"), "dev", interface, "nodad"])?;
             run(&["ip", "-n", name, "link", "set", interface, "up"])?;
         }
         Ok(())
+    }
+
+    /// Runs a function on a thread of its own in a namespace.
+    ///
+    /// # Errors
+    /// When the namespace cannot be entered, or what the function fails with.
+    pub fn within<T: Send>(&self, side: Side, function: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        let name = match side {
+            Side::Client => &self.client,
+            Side::Server => &self.server,
+        };
+        let namespace = fs::File::open(Path::new("/run/netns").join(name))?;
+        let run = || {
+            // SAFETY: an open descriptor; only this thread changes its namespace.
+            let entered = unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) };
+            ensure!(entered == 0, "cannot enter {name}: {}", io::Error::last_os_error());
+            function()
+        };
+        thread::scope(|scope| scope.spawn(run).join()).unwrap_or_else(|_| bail!("a thread in {name} panicked"))
     }
 
     /// A VLAN 5 device on an interface: the kernel's, or one in user space where the kernel was built without.

@@ -4,6 +4,8 @@
 pub mod agent;
 pub mod flows;
 pub mod lab;
+pub mod sensor;
+pub mod tcx;
 
 use std::{
     env, fs,

@@ -156,7 +156,7 @@ fn a_super_packet_counts_in_the_kernel_as_its_segments_do_offline() -> Result<()
     const ACK: u8 = 0x10;
     const PSH: u8 = 0x08;
     const SIZE: u16 = 500;
-    for profile in Profile::ALL {
+    for (profile, hook) in Profile::ALL.into_iter().flat_map(|profile| Hook::ALL.map(|hook| (profile, hook))) {
         let Some(mut kernel) = load(profile)? else { return Ok(()) };
         let mut offline = Replay::new(profile);
         let mut expected = Vec::new();
@@ -167,7 +167,7 @@ fn a_super_packet_counts_in_the_kernel_as_its_segments_do_offline() -> Result<()
         let mut segments = 0;
         for (round, payload) in [1u16, 500, 501, 1000, 2999].into_iter().enumerate() {
             let now_us = 1_000_000 + 700_000 * round as u64;
-            ensure!(kernel.super_packet(&segment(payload, ACK | PSH), SIZE.into(), now_us)?, "{payload} bytes refused");
+            ensure!(kernel.super_packet(hook, &segment(payload, ACK | PSH), SIZE.into(), now_us)?, "{payload} bytes");
             let mut left = payload;
             while left > 0 {
                 let here = left.min(SIZE);
@@ -184,9 +184,10 @@ fn a_super_packet_counts_in_the_kernel_as_its_segments_do_offline() -> Result<()
         let [ours] = actual.as_slice() else { anyhow::bail!("{} records", actual.len()) };
         let [theirs] = expected.as_slice() else { anyhow::bail!("{} records expected", expected.len()) };
         ensure!(ours == theirs, "{}:\n{}", profile.name(), difference(ours, theirs));
-        let (counters, books) = (kernel.counters()?, offline.counters().ingress);
-        ensure!(counters.egress.seen == segments && counters.egress.in_flow == segments, "{counters:?}");
-        ensure!(counters.egress.seen_bytes == books.seen_bytes, "{counters:?}, {books:?}");
+        let (counters, expected) = (kernel.counters()?, offline.counters().ingress);
+        let books = counters.hook(hook);
+        ensure!(books.seen == segments && books.in_flow == segments, "{}: {books:?}", hook.name());
+        ensure!(books.seen_bytes == expected.seen_bytes, "{}: {books:?}, {expected:?}", hook.name());
     }
     Ok(())
 }

@@ -12,46 +12,9 @@ use anyhow::{Context as _, Result, ensure};
 use ml_ids_tests::{
     binary,
     lab::{CLIENT_V4, Lab, SERVER_IF, SERVER_V4, SERVER_V6, SERVER_VLAN, Side, wait_until},
+    sensor::{self, HEALTH},
 };
 use serde_json::Value;
-
-const HEALTH: &str = "http://127.0.0.1:8000/health";
-
-/// Starts the sensor, in host mode on the server's interface unless told otherwise, and waits until it is attached and its model is loaded.
-fn start_sensor(lab: &mut Lab, extra: &[&str]) -> Result<()> {
-    let binary = binary()?;
-    let logs = lab.directory().join("logs");
-    let (binary, logs) = (binary.to_string_lossy().into_owned(), logs.to_string_lossy().into_owned());
-    let mut argv = vec![binary.as_str(), "run", "--log-dir", &logs];
-    argv.extend_from_slice(if extra.is_empty() { &["-i", SERVER_IF, "--attach", "host"] } else { extra });
-    lab.start(Side::Server, "sensor", &argv, &[("LOG_NEGATIVE_PREDICTIONS", "true")])?;
-    wait_until(Duration::from_secs(30), || {
-        lab.get("http://127.0.0.1:8000/health/ready").is_ok_and(|body| body.contains("true") || body.contains("ready"))
-    })
-    .with_context(|| format!("the sensor did not become ready:\n{}", lab.log("sensor")))
-}
-
-/// Stops the sensor by a signal: it ends well, its hooks are gone, and every packet and flow is accounted for.
-fn stop_sensor(lab: &mut Lab, signal: libc::c_int) -> Result<()> {
-    let code = lab.stop("sensor", signal)?;
-    let log = lab.log("sensor");
-    ensure!(code == Some(0) && log.contains("the books balance"), "the sensor ended with {code:?}:\n{log}");
-    let link = lab.succeed(Side::Server, &["ip", "-details", "link", "show", "dev", SERVER_IF])?;
-    ensure!(!link.contains("xdp"), "a program is still attached:\n{link}");
-    Ok(())
-}
-
-/// All events of both logs.
-fn events(lab: &Lab) -> Result<Vec<Value>> {
-    let mut events = Vec::new();
-    for name in ["positive_predictions.log", "negative_predictions.log"] {
-        let text = fs::read_to_string(lab.directory().join("logs").join(name))?;
-        for line in text.lines() {
-            events.push(serde_json::from_str(line).with_context(|| format!("{name}: {line}"))?);
-        }
-    }
-    Ok(events)
-}
 
 /// What must agree: packets and payload bytes of both directions.
 type Tally = [u64; 4];
@@ -161,11 +124,11 @@ fn live_flows_are_what_tcpdump_recorded_and_the_books_balance() -> Result<()> {
         &[],
     )?;
     lab.wait_for_log("tcpdump", "listening on")?;
-    start_sensor(&mut lab, &[])?;
+    sensor::start(&mut lab, &[])?;
     make_traffic(&mut lab)?;
     std::thread::sleep(Duration::from_millis(500));
     let health: Value = serde_json::from_str(&lab.get(HEALTH)?)?;
-    stop_sensor(&mut lab, libc::SIGINT)?;
+    sensor::stop(&mut lab, libc::SIGINT)?;
     lab.stop("tcpdump", libc::SIGINT)?;
 
     for hook in ["ingress", "egress"] {
@@ -177,7 +140,7 @@ fn live_flows_are_what_tcpdump_recorded_and_the_books_balance() -> Result<()> {
         ensure!(seen == in_flow + skipped, "{hook}: {seen} seen, {in_flow} in flows, {skipped} skipped");
     }
 
-    let live = live_flows(&events(&lab)?);
+    let live = live_flows(&sensor::events(&lab)?);
     let recorded = recorded_flows(Path::new(&capture))?;
     ensure!(live.len() > 10, "only {} flows: {live:?}", live.len());
     for (name, tallies) in &recorded {
@@ -206,7 +169,7 @@ fn datagram(lab: &Lab, source_port: u16) -> Result<()> {
 #[test]
 fn every_way_to_end_a_flow_is_told_right() -> Result<()> {
     let Some(mut lab) = Lab::build()? else { return Ok(()) };
-    start_sensor(&mut lab, &[])?;
+    sensor::start(&mut lab, &[])?;
     let www = lab.directory().to_string_lossy().into_owned();
     lab.start(
         Side::Server,
@@ -233,9 +196,9 @@ fn every_way_to_end_a_flow_is_told_right() -> Result<()> {
     // Still open when the sensor stops.
     datagram(&lab, 40005)?;
     std::thread::sleep(Duration::from_millis(300));
-    stop_sensor(&mut lab, libc::SIGTERM)?;
+    sensor::stop(&mut lab, libc::SIGTERM)?;
 
-    let events = events(&lab)?;
+    let events = sensor::events(&lab)?;
     let reasons = |port: u64| -> Vec<&str> {
         let of_port = events.iter().filter(|event| event.get("src_port").and_then(Value::as_u64) == Some(port));
         of_port.filter_map(|event| event.pointer("/flow/reason").and_then(Value::as_str)).collect()
@@ -251,7 +214,7 @@ fn every_way_to_end_a_flow_is_told_right() -> Result<()> {
 #[test]
 fn a_port_scan_alerts_within_two_seconds_of_its_first_finished_flow() -> Result<()> {
     let Some(mut lab) = Lab::build()? else { return Ok(()) };
-    start_sensor(&mut lab, &[])?;
+    sensor::start(&mut lab, &[])?;
     let log = lab.directory().join("logs/positive_predictions.log");
     lab.start(Side::Client, "nmap", &["nmap", "-sS", "-Pn", "-n", "-T4", "-p", "1-1000", SERVER_V4], &[])?;
     wait_until(Duration::from_secs(20), || fs::metadata(&log).is_ok_and(|file| file.len() > 0))
@@ -268,27 +231,27 @@ fn a_port_scan_alerts_within_two_seconds_of_its_first_finished_flow() -> Result<
         "the alert came {delay:.2} s after its flow's last packet (1 s of it is the linger time)"
     );
     ensure!(alert["src_ip"] == CLIENT_V4, "{alert}");
-    stop_sensor(&mut lab, libc::SIGINT)?;
+    sensor::stop(&mut lab, libc::SIGINT)?;
     Ok(())
 }
 
 #[test]
 fn health_and_log_say_which_hooks_are_in_use() -> Result<()> {
     let Some(mut lab) = Lab::build()? else { return Ok(()) };
-    // A veth pair has native XDP, loopback has not; loopback is watched one way, or each packet would count twice.
+    // A veth pair has native XDP; loopback is watched one way, or each packet would count twice.
     for (interface, attach, ingress, egress) in [
         (SERVER_IF, "auto", "xdp-native", "tcx"),
         (SERVER_IF, "mirror", "xdp-native", ""),
-        ("lo", "auto", "xdp-generic", ""),
+        ("lo", "auto", "tcx-ingress", ""),
     ] {
-        start_sensor(&mut lab, &["-i", interface, "--attach", attach])?;
+        sensor::start(&mut lab, &["-i", interface, "--attach", attach])?;
         let health: Value = serde_json::from_str(&lab.get(HEALTH)?)?;
         let first = health.pointer("/sensor/interfaces/0").context("no interface")?;
         let text = |name: &str| first.get(name).and_then(Value::as_str).unwrap_or_default();
         let found = (text("name"), text("ingress"), text("egress"));
         ensure!(found == (interface, ingress, egress), "{attach} on {interface}: {first}");
         ensure!(lab.log("sensor").contains(&format!("ingress {ingress}")), "{}", lab.log("sensor"));
-        stop_sensor(&mut lab, libc::SIGINT)?;
+        sensor::stop(&mut lab, libc::SIGINT)?;
     }
     Ok(())
 }
@@ -296,7 +259,7 @@ fn health_and_log_say_which_hooks_are_in_use() -> Result<()> {
 #[test]
 fn a_second_sensor_a_missing_interface_and_an_unprivileged_user_get_a_clear_answer() -> Result<()> {
     let Some(mut lab) = Lab::build()? else { return Ok(()) };
-    start_sensor(&mut lab, &[])?;
+    sensor::start(&mut lab, &[])?;
     let binary = binary()?.to_string_lossy().into_owned();
     let logs = lab.directory().join("logs2").to_string_lossy().into_owned();
     let cases: [(&[&str], i32, &str); 3] = [
@@ -342,6 +305,6 @@ fn a_second_sensor_a_missing_interface_and_an_unprivileged_user_get_a_clear_answ
         "unprivileged: {}\n{stderr}",
         output.status
     );
-    stop_sensor(&mut lab, libc::SIGINT)?;
+    sensor::stop(&mut lab, libc::SIGINT)?;
     Ok(())
 }

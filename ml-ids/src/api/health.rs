@@ -46,14 +46,34 @@ pub struct SensorSnapshot {
 pub struct InterfaceHealth {
     /// Name, `eth0`.
     pub name: String,
-    /// The kernel's number of it.
-    pub index: u32,
+    /// The kernel's number of it; `null` if it has not been there yet.
+    pub index: Option<u32>,
+    /// How it stands.
+    pub state: InterfaceState,
     /// In which role it is watched.
     pub attach: Attach,
     /// Hook for received packets.
-    pub ingress: Ingress,
-    /// Hook for sent packets; `null` on a mirror port, where everything is received.
+    pub ingress: Option<Ingress>,
+    /// Hook for sent packets; `null` on a mirror port and on loopback, where everything is received.
     pub egress: Option<Egress>,
+    /// What is wrong with it, in words; empty if nothing is.
+    pub problems: Vec<String>,
+}
+
+/// How it stands with an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum InterfaceState {
+    /// Every packet is counted.
+    Attached,
+    /// Attached, but switched off or without a carrier.
+    Down,
+    /// It has disappeared.
+    Gone,
+    /// It has not been there yet.
+    Waiting,
+    /// A program could not be attached.
+    Failed,
 }
 
 /// The role of an interface.
@@ -74,6 +94,10 @@ pub enum Ingress {
     XdpNative,
     /// XDP in the stack: works everywhere, costs more.
     XdpGeneric,
+    /// TCX, kernel 6.6 and later.
+    TcxIngress,
+    /// A clsact filter.
+    ClsactIngress,
 }
 
 /// How sent packets are seen.
@@ -234,7 +258,9 @@ pub(crate) fn ready(state: &AppState) -> Response<Full<Bytes>> {
     if state.predictor().is_none() {
         missing.push("no model is loaded");
     }
-    let attached = || state.sensor().is_some_and(|sensor| !sensor.snapshot().interfaces.is_empty());
+    let is_attached =
+        |interface: &InterfaceHealth| matches!(interface.state, InterfaceState::Attached | InterfaceState::Down);
+    let attached = || state.sensor().is_some_and(|sensor| sensor.snapshot().interfaces.iter().any(is_attached));
     if state.capture_asked() && !attached() {
         missing.push("capture is not attached");
     }

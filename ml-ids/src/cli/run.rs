@@ -20,7 +20,9 @@ use crate::{
     api::{self, AppState, Limits},
     detect::{Judge, Pipeline, Stats, StatsSnapshot},
     model::Model,
-    sensor::{AttachMode, Drain, DrainReport, Options, Sensor, SensorError, default_interface},
+    sensor::{
+        AttachMode, Drain, DrainReport, InterfacePattern, Options, Sensor, SensorError, Watch, default_interface,
+    },
     sink::Sinks,
 };
 
@@ -28,16 +30,29 @@ const EXAMPLES: &str = "\
 Examples:
   ml-ids run                                   the interface of the default route
   ml-ids run -i eth0 -i eth1 --attach mirror   two mirror (SPAN) ports
+  ml-ids run -i 'veth*' -i wg0                 all veth interfaces, those that come later too, and a tunnel
   ml-ids run -i eth0 --model forest.onnx --log-dir /var/log/ml-ids";
 
 /// Watch interfaces: count flows in the kernel, judge each when it ends, serve the API
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
-    /// Interface to watch; may be given several times [default: that of the default route]
+    /// Interface to watch, by name or by a pattern with * and ?; may be given several times [default: that of the default route]
+    ///
+    /// A pattern stands for all interfaces that match it now or later. An interface that disappears is attached again when
+    /// one of that name appears; /health is degraded as long as one that is named is gone or down.
     #[arg(short, long = "interface", value_name = "IFACE", env = "CIC_INTERFACE", value_delimiter = ',')]
-    interfaces: Vec<String>,
+    interfaces: Vec<InterfacePattern>,
+    /// Wait for an interface that is named but not there yet, instead of ending
+    #[arg(long)]
+    wait_for_interface: bool,
     /// Directions to watch: sent and received packets (host), received only (mirror), or what fits the interface
+    ///
+    /// Received packets are taken from XDP in the driver, else from XDP in the stack, else from TCX, else from a clsact
+    /// filter; sent ones from TCX, else from a clsact filter. Interfaces without an Ethernet header (tun, WireGuard, PPP,
+    /// tunnels) are watched by TCX or clsact both ways. On loopback each packet is sent and received, and counted when it
+    /// is received, whatever the mode. A hook that sees nothing while the interface counts packets is moved to the next
+    /// of these places.
     #[arg(long, value_enum, default_value_t)]
     attach: AttachMode,
     /// Flows that the table holds, about 630 bytes of kernel memory each; what it takes is logged at start
@@ -139,15 +154,15 @@ fn start(args: &Args, model: Arc<Model>, state: &AppState) -> Result<Running> {
         linger: args.linger,
         sweep_interval: args.sweep_interval,
     };
-    let sensor = Sensor::start(&args.interfaces, args.attach, &options)?;
+    let watch = Watch { interfaces: args.interfaces.clone(), attach: args.attach, wait: args.wait_for_interface };
+    let sensor = Sensor::start(&watch, &options)?;
     let (sensor_state, stats) = (sensor.state(), Arc::new(Stats::default()));
     let names = Arc::clone(&sensor_state);
-    let sinks = Sinks::open(
-        &args.log_dir,
-        args.log_negative_predictions,
-        Arc::new(move |index| names.interface_name(index).map(str::to_owned)),
-    )
-    .with_context(|| format!("cannot write logs to {}; choose another place with --log-dir", args.log_dir.display()))?;
+    let sinks =
+        Sinks::open(&args.log_dir, args.log_negative_predictions, Arc::new(move |index| names.interface_name(index)))
+            .with_context(|| {
+            format!("cannot write logs to {}; choose another place with --log-dir", args.log_dir.display())
+        })?;
     let (pipeline, sink) =
         Pipeline::start(Judge::new(model), sinks, Arc::clone(&stats)).context("cannot start the scoring thread")?;
     let drain = sensor.drain(&options, sink)?;

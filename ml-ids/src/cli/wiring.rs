@@ -12,13 +12,13 @@ use tokio::{
 
 use crate::{
     api::{
-        AppState, Attach, Contribution, Egress, FlowBooks, HookPackets, Ingress, InterfaceHealth, ModelCard,
-        PacketBooks, Prediction, Predictor, SensorHealth, SensorSnapshot, TableFill, VerdictCounts,
+        AppState, Attach, Contribution, Egress, FlowBooks, HookPackets, Ingress, InterfaceHealth, InterfaceState,
+        ModelCard, PacketBooks, Prediction, Predictor, SensorHealth, SensorSnapshot, TableFill, VerdictCounts,
     },
     detect::Stats,
     features::FeatureVector,
     model::{Model, ModelError, Source},
-    sensor::{EgressHook, IngressHook, SensorState},
+    sensor::{self, EgressHook, IngressHook, SensorState, WatchedInterface},
 };
 
 /// Share of the flow table above which the sensor calls itself degraded.
@@ -73,7 +73,9 @@ impl SensorHealth for SensorView {
         let (capacity, used) = (u64::from(self.state.max_flows()), u64::from(self.state.entries()));
         let fill = used as f64 / capacity.max(1) as f64;
         let verdicts = self.stats.snapshot();
-        let mut degraded = Vec::new();
+        let interfaces = self.state.interfaces();
+        let mut degraded: Vec<String> =
+            interfaces.iter().flat_map(|interface| interface.problems.iter().cloned()).collect();
         if fill > TABLE_NEARLY_FULL {
             degraded.push(format!("the flow table is {:.0} % full; raise --max-flows", fill * 100.0));
         }
@@ -100,7 +102,7 @@ impl SensorHealth for SensorView {
             degraded.push(format!("the model failed on {} flows", verdicts.failed));
         }
         SensorSnapshot {
-            interfaces: self.state.interfaces().iter().map(interface).collect(),
+            interfaces: interfaces.into_iter().map(interface).collect(),
             packets: PacketBooks { ingress: books(&ingress), egress: books(&egress) },
             flows: FlowBooks {
                 live: self.state.live_flows(),
@@ -117,19 +119,30 @@ impl SensorHealth for SensorView {
     }
 }
 
-fn interface(interface: &crate::sensor::AttachedInterface) -> InterfaceHealth {
+fn interface(interface: WatchedInterface) -> InterfaceHealth {
+    let WatchedInterface { name, index, state, mirror, ingress, egress, problems } = interface;
     InterfaceHealth {
-        name: interface.name.clone(),
-        index: interface.index,
-        attach: if interface.egress.is_some() { Attach::Host } else { Attach::Mirror },
-        ingress: match interface.ingress {
+        name,
+        index,
+        state: match state {
+            sensor::InterfaceState::Attached => InterfaceState::Attached,
+            sensor::InterfaceState::Down => InterfaceState::Down,
+            sensor::InterfaceState::Gone => InterfaceState::Gone,
+            sensor::InterfaceState::Waiting => InterfaceState::Waiting,
+            sensor::InterfaceState::Failed => InterfaceState::Failed,
+        },
+        attach: if mirror { Attach::Mirror } else { Attach::Host },
+        ingress: ingress.map(|hook| match hook {
             IngressHook::NativeXdp => Ingress::XdpNative,
             IngressHook::GenericXdp => Ingress::XdpGeneric,
-        },
-        egress: interface.egress.map(|hook| match hook {
+            IngressHook::Tcx => Ingress::TcxIngress,
+            IngressHook::Clsact => Ingress::ClsactIngress,
+        }),
+        egress: egress.map(|hook| match hook {
             EgressHook::Tcx => Egress::Tcx,
             EgressHook::Clsact => Egress::Clsact,
         }),
+        problems,
     }
 }
 

@@ -1,134 +1,127 @@
-//! Attaching the hooks of one interface: native XDP before generic XDP, TCX before clsact.
+//! Attaching programs: which directions of an interface, and the first place of each direction's chain that the kernel
+//! takes, native XDP before generic XDP before TCX before clsact.
 
 use aya::programs::{
     LinkOrder, ProgramError, TcAttachType, XdpMode,
     tc::{NlOptions, TcAttachOptions, qdisc_add_clsact},
 };
-use log::{info, warn};
+use log::info;
+use ml_ids_common::Hook;
 
 use super::{
+    hook::{AttachedHook, HookLink, Order, Place, program},
     interface::Interface,
     load::{Loaded, SensorError, denied, os_error},
-    status::AttachedInterface,
 };
 
 /// Which directions of an interface are watched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum AttachMode {
-    /// `mirror` on a bridge port, on loopback and on a promiscuous interface without addresses, otherwise `host`.
+    /// Received only on a bridge port and on a promiscuous interface without addresses, otherwise both directions
     #[default]
     Auto,
-    /// Received and sent packets: the interface of a host.
+    /// Received and sent packets: the interface of a host
     Host,
-    /// Received packets only: the far end of a mirror (SPAN) port.
+    /// Received packets only: the far end of a mirror (SPAN) port
     Mirror,
 }
 
-/// How received packets are seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IngressHook {
-    /// In the driver, before a socket buffer exists.
-    NativeXdp,
-    /// In the stack, on the socket buffer: slower, works on every driver.
-    GenericXdp,
-}
-
-/// How sent packets are seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EgressHook {
-    /// TCX link (Linux 6.6 and later).
-    Tcx,
-    /// Filter on a clsact qdisc.
-    Clsact,
-}
-
-impl IngressHook {
-    /// The name used in logs and `/health`.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
+impl AttachMode {
+    /// Whether all packets of interest are received ones.
+    pub(super) const fn mirrors(self, interface: &Interface) -> bool {
         match self {
-            Self::NativeXdp => "xdp-native",
-            Self::GenericXdp => "xdp-generic",
+            Self::Mirror => true,
+            Self::Host => false,
+            Self::Auto => interface.mirror,
         }
+    }
+
+    /// The directions to watch. On loopback every packet that is sent is also received: both would count it twice.
+    pub(super) const fn directions(self, interface: &Interface) -> &'static [Hook] {
+        if self.mirrors(interface) || interface.loopback { &[Hook::Ingress] } else { &Hook::ALL }
     }
 }
 
-impl EgressHook {
-    /// The name used in logs and `/health`.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Tcx => "tcx",
-            Self::Clsact => "clsact",
-        }
-    }
-}
+/// Priority of a clsact filter before all others; the kernel gives those without one 49152.
+const FIRST_PRIORITY: u16 = 1;
 
-/// Attaches to one interface.
+/// Attaches to a direction of an interface at the first place of its chain, from `first` on, that the kernel takes.
+/// Returns the place's number, too.
+///
+/// # Errors
+/// When none is taken, what the last one's refusal was.
 pub(super) fn attach(
     loaded: &mut Loaded,
     interface: &Interface,
-    mode: AttachMode,
-) -> Result<AttachedInterface, SensorError> {
-    let mirror = match mode {
-        AttachMode::Mirror => true,
-        AttachMode::Host => false,
-        // On loopback every packet that is sent is also received; both hooks would count it twice.
-        AttachMode::Auto => interface.mirror || interface.loopback,
-    };
-    let ingress = attach_ingress(loaded, interface)?;
-    let egress = if mirror { None } else { Some(attach_egress(loaded, interface)?) };
-    info!(
-        "attached to {} (index {}): ingress {}, egress {}",
-        interface.name,
-        interface.index,
-        ingress.name(),
-        egress.map_or("not watched (mirror mode)", EgressHook::name)
-    );
-    Ok(AttachedInterface { name: interface.name.clone(), index: interface.index, ingress, egress })
-}
-
-fn attach_ingress(loaded: &mut Loaded, interface: &Interface) -> Result<IngressHook, SensorError> {
-    let program = loaded.xdp("ingress")?;
-    let native = program.attach_to_if_index(interface.index, XdpMode::Driver);
-    let error = match native {
-        Ok(_) => return Ok(IngressHook::NativeXdp),
-        Err(error) => error,
-    };
-    if is_busy(&error) {
-        return Err(SensorError::Busy { interface: interface.name.clone() });
+    direction: Hook,
+    first: usize,
+) -> Result<(AttachedHook, usize), SensorError> {
+    let mut refused: Option<(&'static str, ProgramError)> = None;
+    for (at, place) in Place::chain(interface, direction).iter().copied().enumerate().skip(first) {
+        let name = place.name(direction);
+        // Another order at a hook that is not to be had is of no use.
+        if refused.as_ref().is_some_and(|(hook, _)| *hook == name) {
+            continue;
+        }
+        match link(loaded, interface, direction, place)? {
+            Ok(link) => return Ok((AttachedHook { direction, place, _link: link }, at)),
+            // Somebody's XDP program may take packets away before any later hook sees them.
+            Err(error) if first == 0 && place.is_xdp() && is_busy(&error) => {
+                return Err(SensorError::Busy { interface: interface.name.clone() });
+            }
+            Err(error) => {
+                info!("no {name} on {} ({})", interface.name, root_cause(&error));
+                refused = Some((name, error));
+            }
+        }
     }
-    info!("no native XDP on {} ({}), using generic XDP", interface.name, root_cause(&error));
-    match program.attach_to_if_index(interface.index, XdpMode::Skb) {
-        Ok(_) => Ok(IngressHook::GenericXdp),
-        Err(error) if is_busy(&error) => Err(SensorError::Busy { interface: interface.name.clone() }),
-        Err(error) => Err(failed("XDP", interface)(error)),
-    }
-}
-
-fn attach_egress(loaded: &mut Loaded, interface: &Interface) -> Result<EgressHook, SensorError> {
-    let program = loaded.classifier()?;
-    let tcx = TcAttachOptions::TcxOrder(LinkOrder::default());
-    let Err(error) = program.attach_with_options(&interface.name, TcAttachType::Egress, tcx) else {
-        return Ok(EgressHook::Tcx);
-    };
-    warn!("no TCX on {} ({}), using a clsact filter", interface.name, root_cause(&error));
-    // An existing qdisc is as good as a new one; a real problem shows at the attachment.
-    let _ = qdisc_add_clsact(&interface.name);
-    let clsact = TcAttachOptions::Netlink(NlOptions::default());
-    program
-        .attach_with_options(&interface.name, TcAttachType::Egress, clsact)
-        .map(|_| EgressHook::Clsact)
-        .map_err(failed("the egress filter", interface))
-}
-
-fn failed(hook: &'static str, interface: &Interface) -> impl Fn(ProgramError) -> SensorError {
+    let Some((hook, error)) = refused else { return Err(SensorError::Missing("place to attach to")) };
     let interface = interface.name.clone();
-    denied("attach eBPF programs", move |source| SensorError::Attach {
+    Err(denied("attach eBPF programs", move |source| SensorError::Attach {
         hook,
         interface: interface.clone(),
         source: Box::new(source),
-    })
+    })(error))
+}
+
+/// Attaches at one place. What the kernel says to it is the inner result.
+fn link(
+    loaded: &mut Loaded,
+    interface: &Interface,
+    direction: Hook,
+    place: Place,
+) -> Result<Result<HookLink, ProgramError>, SensorError> {
+    let name = program(place, direction, interface.layer);
+    let options = match place {
+        Place::DriverXdp => return xdp(loaded, name, interface, XdpMode::Driver),
+        Place::GenericXdp => return xdp(loaded, name, interface, XdpMode::Skb),
+        Place::Tcx(Order::First) => TcAttachOptions::TcxOrder(LinkOrder::first()),
+        Place::Tcx(Order::Last) => TcAttachOptions::TcxOrder(LinkOrder::last()),
+        Place::Clsact(order) => {
+            // An existing qdisc is as good as a new one; a real problem shows at the attachment.
+            let _ = qdisc_add_clsact(&interface.name);
+            let priority = if order == Order::First { FIRST_PRIORITY } else { 0 };
+            TcAttachOptions::Netlink(NlOptions { priority, ..NlOptions::default() })
+        }
+    };
+    let side = match direction {
+        Hook::Ingress => TcAttachType::Ingress,
+        Hook::Egress => TcAttachType::Egress,
+    };
+    let program = loaded.classifier(name)?;
+    let link = program.attach_with_options(&interface.name, side, options).and_then(|id| program.take_link(id));
+    Ok(link.map(HookLink::Classifier))
+}
+
+fn xdp(
+    loaded: &mut Loaded,
+    name: &'static str,
+    interface: &Interface,
+    mode: XdpMode,
+) -> Result<Result<HookLink, ProgramError>, SensorError> {
+    let program = loaded.xdp(name)?;
+    let link = program.attach_to_if_index(interface.index, mode).and_then(|id| program.take_link(id));
+    Ok(link.map(HookLink::Xdp))
 }
 
 fn is_busy(error: &ProgramError) -> bool {
@@ -141,4 +134,90 @@ fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
         cause = source;
     }
     cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io,
+        os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+        thread,
+        time::Duration,
+    };
+
+    use super::*;
+    use crate::sensor::{Options, SensorState, links::Links, testing::in_namespace};
+
+    const FRAMES: u64 = 20;
+
+    fn find(name: &str) -> Interface {
+        let list = Links::open().unwrap().list().unwrap();
+        Interface::of(list.iter().find(|link| link.name == name).unwrap()).unwrap()
+    }
+
+    /// Sends UDP packets in Ethernet frames out of an interface.
+    fn send(interface: &Interface) {
+        let mut frame = [0u8; 60];
+        frame[..14].copy_from_slice(&[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0]);
+        frame[14..34].copy_from_slice(&[0x45, 0, 0, 46, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
+        frame[34..42].copy_from_slice(&[0, 7, 0, 9, 0, 26, 0, 0]);
+        // SAFETY: no pointers involved.
+        let socket = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW, 0) };
+        assert!(socket >= 0, "{}", io::Error::last_os_error());
+        // SAFETY: a descriptor that was just created and has no other owner; all bytes zero is a valid address.
+        let (socket, mut address) = unsafe { (OwnedFd::from_raw_fd(socket), std::mem::zeroed::<libc::sockaddr_ll>()) };
+        address.sll_family = libc::AF_PACKET as u16;
+        address.sll_ifindex = interface.index as i32;
+        for _ in 0..FRAMES {
+            let length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+            // SAFETY: a readable frame and a valid address of the given lengths.
+            let sent = unsafe {
+                libc::sendto(
+                    socket.as_raw_fd(),
+                    frame.as_ptr().cast(),
+                    frame.len(),
+                    0,
+                    (&raw const address).cast(),
+                    length,
+                )
+            };
+            assert_eq!(sent, 60, "{}", io::Error::last_os_error());
+        }
+    }
+
+    fn counted(state: &SensorState, direction: Hook) -> u64 {
+        state.counters().hook(direction).in_flow
+    }
+
+    #[test]
+    fn every_place_of_either_chain_counts_what_passes_until_it_is_dropped() {
+        in_namespace(|| {
+            let options = Options { max_flows: 1024, ring_bytes: 1 << 20, ..Options::default() };
+            let mut loaded = Loaded::load(&options).unwrap();
+            let state = SensorState::new(&options, loaded.memory_bytes(), loaded.counters().unwrap());
+            let (a0, b0) = (find("a0"), find("b0"));
+            for (direction, interface) in [(Hook::Ingress, &b0), (Hook::Egress, &a0)] {
+                for place in Place::chain(interface, direction).iter().copied() {
+                    let name = format!("{place:?} {}", direction.name());
+                    let link = match link(&mut loaded, interface, direction, place).unwrap() {
+                        Ok(link) => link,
+                        Err(error) if matches!(place, Place::Tcx(_)) => {
+                            eprintln!("SKIPPED: no {name}: {error}");
+                            continue;
+                        }
+                        Err(error) => panic!("{name}: {error}"),
+                    };
+                    let before = counted(&state, direction);
+                    send(&a0);
+                    thread::sleep(Duration::from_millis(100));
+                    let with = counted(&state, direction);
+                    assert_eq!(with - before, FRAMES, "{name}");
+                    drop(link);
+                    send(&a0);
+                    thread::sleep(Duration::from_millis(100));
+                    assert_eq!(counted(&state, direction), with, "{name} counts although it was dropped");
+                }
+            }
+        });
+    }
 }

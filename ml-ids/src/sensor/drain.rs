@@ -6,8 +6,8 @@
 
 use std::{
     io,
-    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
-    sync::{Arc, mpsc::SyncSender},
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
+    sync::{Arc, Mutex, PoisonError, TryLockError, mpsc::SyncSender},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -23,6 +23,8 @@ use super::{
     load::Loaded,
     pressure::Pressure,
     sweep::sweep,
+    wake::{Waker, wait},
+    watch::{WatchThread, Watcher},
 };
 
 /// Where batches of finished flows go.
@@ -44,7 +46,8 @@ const COLLECT: Duration = Duration::from_millis(2);
 /// A running drain thread.
 pub struct Drain {
     thread: JoinHandle<DrainReport>,
-    stop: OwnedFd,
+    stop: Waker,
+    watching: WatchThread,
     state: Arc<SensorState>,
 }
 
@@ -59,17 +62,19 @@ pub struct DrainReport {
 
 impl Drain {
     pub(super) fn start(
-        mut loaded: Loaded,
+        loaded: Arc<Mutex<Loaded>>,
+        watcher: Watcher,
         state: Arc<SensorState>,
         options: &Options,
         sink: Sink,
     ) -> Result<Self, SensorError> {
-        let records = loaded.records()?;
-        let states = loaded.states()?;
-        let due_times = loaded.due_times(options.max_flows)?;
-        let stop = event_fd().map_err(|source| SensorError::Io { action: "create an event descriptor", source })?;
-        let waker =
-            stop.try_clone().map_err(|source| SensorError::Io { action: "duplicate an event descriptor", source })?;
+        let (records, states, due_times) = {
+            let mut loaded = loaded.lock().unwrap_or_else(PoisonError::into_inner);
+            (loaded.records()?, loaded.states()?, loaded.due_times(options.max_flows)?)
+        };
+        let failed = |source| SensorError::Io { action: "create an event descriptor", source };
+        let stop = Waker::new().map_err(failed)?;
+        let stopped = stop.try_clone().map_err(failed)?;
         let worker = Worker {
             loaded,
             records,
@@ -81,13 +86,14 @@ impl Drain {
             state: Arc::clone(&state),
             options: options.clone(),
             sink,
-            stop: waker,
+            stopped,
         };
         let thread = thread::Builder::new()
             .name("ml-ids-drain".to_owned())
             .spawn(move || worker.run())
             .map_err(|source| SensorError::Io { action: "start the drain thread", source })?;
-        Ok(Self { thread, stop, state })
+        let watching = watcher.start()?;
+        Ok(Self { thread, stop, watching, state })
     }
 
     /// Live state of the sensor.
@@ -99,13 +105,13 @@ impl Drain {
     /// Detaches all hooks, flushes the open flows into the sink and waits for the thread to end.
     #[must_use]
     pub fn stop(self) -> DrainReport {
-        let one = 1u64.to_ne_bytes();
-        // SAFETY: an owned descriptor and eight readable bytes.
-        let written = unsafe { libc::write(self.stop.as_raw_fd(), one.as_ptr().cast(), one.len()) };
-        if written < 0 {
-            error!("cannot wake the drain thread: {}", io::Error::last_os_error());
+        let Self { thread, stop, watching, state: _ } = self;
+        // From here on no packet changes a flow.
+        watching.stop();
+        if let Err(error) = stop.wake() {
+            error!("cannot wake the drain thread: {error}");
         }
-        self.thread.join().unwrap_or_else(|_| {
+        thread.join().unwrap_or_else(|_| {
             error!("the drain thread ended with a panic, open flows were not flushed");
             DrainReport::default()
         })
@@ -113,7 +119,7 @@ impl Drain {
 }
 
 struct Worker {
-    loaded: Loaded,
+    loaded: Arc<Mutex<Loaded>>,
     records: RingBuf<MapData>,
     states: Array<MapData, LockedFlow<u32>>,
     due_times: DueTimes,
@@ -125,7 +131,7 @@ struct Worker {
     state: Arc<SensorState>,
     options: Options,
     sink: Sink,
-    stop: OwnedFd,
+    stopped: Waker,
 }
 
 impl Worker {
@@ -199,7 +205,14 @@ impl Worker {
         }
         // What a whole table emits does not fit into the ring buffer at once.
         for slots in slots.chunks(SWEEP_BATCH) {
-            let swept = self.loaded.xdp("sweep").and_then(|program| sweep(program, slots, patience));
+            let swept = match self.loaded.try_lock() {
+                Ok(mut loaded) => loaded.xdp("sweep").and_then(|program| sweep(program, slots, patience)),
+                // The watch thread is attaching. What is due stays due.
+                Err(TryLockError::WouldBlock) => return,
+                Err(TryLockError::Poisoned(poisoned)) => {
+                    poisoned.into_inner().xdp("sweep").and_then(|program| sweep(program, slots, patience))
+                }
+            };
             if let Err(error) = swept {
                 if self.state.sweep_failures() == 0 {
                     warn!("{:#}", anyhow::Error::from(error));
@@ -214,21 +227,9 @@ impl Worker {
 
     /// Sleeps until there is a record, the stop signal, or the time is up.
     fn wait(&self, timeout: Duration) -> io::Result<Woken> {
-        let mut waiting = [
-            libc::pollfd { fd: self.records.as_raw_fd(), events: libc::POLLIN, revents: 0 },
-            libc::pollfd { fd: self.stop.as_fd().as_raw_fd(), events: libc::POLLIN, revents: 0 },
-        ];
-        let timeout = libc::timespec {
-            tv_sec: timeout.as_secs().try_into().unwrap_or(libc::time_t::MAX),
-            tv_nsec: timeout.subsec_nanos().into(),
-        };
-        // SAFETY: a valid array of two entries, a valid time, no signal mask.
-        let ready = unsafe { libc::ppoll(waiting.as_mut_ptr(), 2, &raw const timeout, std::ptr::null()) };
-        if ready < 0 {
-            let error = io::Error::last_os_error();
-            return if error.kind() == io::ErrorKind::Interrupted { Ok(Woken::Time) } else { Err(error) };
-        }
-        let [record, stop] = waiting.map(|waiting| waiting.revents != 0);
+        // SAFETY: the ring buffer owns the descriptor and outlives the borrow.
+        let records = unsafe { BorrowedFd::borrow_raw(self.records.as_raw_fd()) };
+        let [record, stop] = wait([records, self.stopped.as_fd()], timeout)?;
         Ok(if stop {
             Woken::Stop
         } else if record {
@@ -238,11 +239,9 @@ impl Worker {
         })
     }
 
-    /// Detaches, then hands over what is in the ring buffer and what is still open.
+    /// Hands over what is in the ring buffer and what is still open.
     fn finish(self) -> DrainReport {
-        let Self { loaded, mut records, states, due_times, state, options, sink, .. } = self;
-        // Dropping the programs drops their links: from here on no packet changes a flow.
-        drop(loaded);
+        let Self { mut records, states, due_times, state, options, sink, .. } = self;
         let mut report = DrainReport::default();
         if !forward(&mut records, &state, &sink) {
             return report;
@@ -299,15 +298,4 @@ fn forward(records: &mut RingBuf<MapData>, state: &SensorState, sink: &Sink) -> 
             return false;
         }
     }
-}
-
-fn event_fd() -> io::Result<OwnedFd> {
-    use std::os::fd::FromRawFd as _;
-    // SAFETY: no pointers involved.
-    let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: a descriptor that was just created and has no other owner.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

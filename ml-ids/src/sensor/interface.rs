@@ -1,69 +1,81 @@
 //! Network interfaces: which one by default, and what decides how to attach to it.
 
-use std::{ffi::CString, fs, io, path::Path};
+use std::{fs, io};
+
+use super::{links::LinkInfo, pattern::InterfacePattern};
 
 /// Why an interface cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum InterfaceError {
     /// No such interface.
-    #[error("no interface named {name}; there are: {available}")]
+    #[error("no interface named {name}; there are: {available}; --wait-for-interface waits for one that comes later")]
     NotFound {
         /// The name asked for.
         name: String,
         /// The names that exist.
         available: String,
     },
-    /// The interface does not carry Ethernet frames.
+    /// The interface carries neither Ethernet frames nor bare IP packets.
     #[error(
-        "interface {name} does not carry Ethernet frames (ARPHRD type {kind}); this version reads Ethernet only, \
-         attach to the underlying interface"
+        "interface {name} carries neither Ethernet frames nor IP packets (ARPHRD type {kind}); attach to one that does"
     )]
-    NotEthernet {
+    NotReadable {
         /// The interface.
         name: String,
         /// Its hardware type as in `/sys/class/net/NAME/type`.
-        kind: u32,
+        kind: u16,
     },
     /// No default route to take the interface from.
     #[error("no default route, so no default interface; name one with --interface")]
     NoDefault,
 }
 
-/// An existing Ethernet-like interface.
-#[derive(Clone, Debug)]
+/// What a packet of an interface begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Layer {
+    /// An Ethernet header.
+    Ethernet,
+    /// The IP header: tun, WireGuard, PPP, IP in IP, GRE, cellular modems.
+    Network,
+}
+
+/// An existing interface that can be watched.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Interface {
     pub(super) name: String,
     pub(super) index: u32,
+    pub(super) layer: Layer,
     pub(super) loopback: bool,
     /// Receives other hosts' frames without taking part: promiscuous without addresses, or a bridge port.
     pub(super) mirror: bool,
 }
 
-const ARPHRD_ETHER: u32 = 1;
-const ARPHRD_LOOPBACK: u32 = 772;
-const IFF_PROMISC: u32 = 0x100;
+/// Hardware types (include/uapi/linux/if_arp.h) whose packets begin with the IP header.
+const NETWORK_LAYER: [u16; 8] = [
+    512,   // PPP
+    519,   // RAWIP, cellular modems
+    768,   // TUNNEL, IP in IPv4
+    769,   // TUNNEL6, IP in IPv6
+    776,   // SIT, IPv6 in IPv4
+    778,   // IPGRE
+    823,   // IP6GRE
+    65534, // NONE: tun, WireGuard
+];
 
 impl Interface {
-    /// Looks the interface up.
-    pub(super) fn find(name: &str) -> Result<Self, InterfaceError> {
-        let missing = || InterfaceError::NotFound { name: name.to_owned(), available: names().join(", ") };
-        let c_name = CString::new(name).map_err(|_| missing())?;
-        // SAFETY: `c_name` is a valid C string.
-        let index = unsafe { libc::if_nametoindex(c_name.as_ptr()) };
-        if index == 0 {
-            return Err(missing());
-        }
-        let kind = read_number(name, "type").unwrap_or(ARPHRD_ETHER);
-        if kind != ARPHRD_ETHER && kind != ARPHRD_LOOPBACK {
-            return Err(InterfaceError::NotEthernet { name: name.to_owned(), kind });
-        }
-        let promiscuous = read_number(name, "flags").unwrap_or(0) & IFF_PROMISC != 0;
-        let bridge_port = Path::new("/sys/class/net").join(name).join("brport").exists();
+    /// Decides how packets of an interface are read.
+    pub(super) fn of(link: &LinkInfo) -> Result<Self, InterfaceError> {
+        let layer = match link.hardware {
+            libc::ARPHRD_ETHER | libc::ARPHRD_LOOPBACK => Layer::Ethernet,
+            kind if NETWORK_LAYER.contains(&kind) => Layer::Network,
+            kind => return Err(InterfaceError::NotReadable { name: link.name.clone(), kind }),
+        };
         Ok(Self {
-            name: name.to_owned(),
-            index,
-            loopback: kind == ARPHRD_LOOPBACK,
-            mirror: bridge_port || (promiscuous && !has_address(name)),
+            name: link.name.clone(),
+            index: link.index,
+            layer,
+            loopback: link.hardware == libc::ARPHRD_LOOPBACK,
+            mirror: link.bridge_port || (link.promiscuity > 0 && !has_address(&link.name)),
         })
     }
 }
@@ -72,52 +84,35 @@ impl Interface {
 ///
 /// # Errors
 /// When there is none.
-pub fn default_interface() -> Result<String, InterfaceError> {
+pub fn default_interface() -> Result<InterfacePattern, InterfaceError> {
+    let name = default_route().ok_or(InterfaceError::NoDefault)?;
+    name.parse().map_err(|_| InterfaceError::NoDefault)
+}
+
+fn default_route() -> Option<String> {
     let v4 = fs::read_to_string("/proc/net/route").unwrap_or_default();
     let from_v4 = v4.lines().skip(1).find_map(|line| {
         let mut fields = line.split_ascii_whitespace();
         let (name, destination) = (fields.next()?, fields.next()?);
         (destination == "00000000").then(|| name.to_owned())
     });
-    if let Some(name) = from_v4 {
-        return Ok(name);
+    if from_v4.is_some() {
+        return from_v4;
     }
     let v6 = fs::read_to_string("/proc/net/ipv6_route").unwrap_or_default();
-    v6.lines()
-        .find_map(|line| {
-            let fields: Vec<&str> = line.split_ascii_whitespace().collect();
-            let (destination, length, name) = (fields.first()?, fields.get(1)?, fields.last()?);
-            (destination.bytes().all(|byte| byte == b'0') && *length == "00" && *name != "lo")
-                .then(|| (*name).to_owned())
-        })
-        .ok_or(InterfaceError::NoDefault)
-}
-
-fn names() -> Vec<String> {
-    let mut names: Vec<String> = fs::read_dir("/sys/class/net")
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .collect();
-    names.sort();
-    names
-}
-
-/// A decimal or `0x` number in sysfs.
-fn read_number(interface: &str, file: &str) -> Option<u32> {
-    let text = fs::read_to_string(Path::new("/sys/class/net").join(interface).join(file)).ok()?;
-    let text = text.trim();
-    match text.strip_prefix("0x") {
-        Some(hex) => u32::from_str_radix(hex, 16).ok(),
-        None => text.parse().ok(),
-    }
+    v6.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+        let (destination, length, name) = (fields.first()?, fields.get(1)?, fields.last()?);
+        (destination.bytes().all(|byte| byte == b'0') && *length == "00" && *name != "lo").then(|| (*name).to_owned())
+    })
 }
 
 /// True when the interface has an IPv4 address or an IPv6 one that is not link-local.
 fn has_address(name: &str) -> bool {
     v4_address(name).unwrap_or(true)
-        || fs::read_to_string("/proc/net/if_inet6")
-            .is_ok_and(|table| table.lines().any(|line| line.ends_with(name) && !line.starts_with("fe80")))
+        || fs::read_to_string("/proc/net/if_inet6").is_ok_and(|table| {
+            table.lines().any(|line| line.split_ascii_whitespace().last() == Some(name) && !line.starts_with("fe80"))
+        })
 }
 
 fn v4_address(name: &str) -> io::Result<bool> {
@@ -142,4 +137,32 @@ fn v4_address(name: &str) -> io::Result<bool> {
     // SAFETY: the list of the successful call above.
     unsafe { libc::freeifaddrs(list) };
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ethernet_loopback_and_bare_ip_are_read_and_nothing_else() {
+        let link = |hardware| LinkInfo { name: "x0".to_owned(), index: 3, hardware, ..LinkInfo::default() };
+        let ethernet = Interface::of(&link(1)).unwrap();
+        assert_eq!((ethernet.layer, ethernet.loopback, ethernet.mirror), (Layer::Ethernet, false, false));
+        assert!(Interface::of(&link(772)).unwrap().loopback);
+        for kind in NETWORK_LAYER {
+            assert_eq!(Interface::of(&link(kind)).unwrap().layer, Layer::Network, "{kind}");
+        }
+        // InfiniBand, CAN, 802.11 in monitor mode.
+        for kind in [32, 280, 803] {
+            let error = Interface::of(&link(kind)).unwrap_err().to_string();
+            assert!(error.contains("x0") && error.contains(&kind.to_string()), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_bridge_port_and_a_promiscuous_interface_without_addresses_are_mirrors() {
+        let link = LinkInfo { name: "x0".to_owned(), index: 3, hardware: 1, ..LinkInfo::default() };
+        assert!(Interface::of(&LinkInfo { bridge_port: true, ..link.clone() }).unwrap().mirror);
+        assert!(Interface::of(&LinkInfo { promiscuity: 1, ..link }).unwrap().mirror);
+    }
 }

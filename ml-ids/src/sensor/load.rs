@@ -151,7 +151,7 @@ impl Loaded {
             .map_err(denied("create eBPF maps", SensorError::Load))?;
         let mut loaded = Self { ebpf };
         loaded.xdp("ingress")?.load().map_err(refused("ingress"))?;
-        loaded.classifier()?.load().map_err(refused("egress"))?;
+        loaded.classifier("egress")?;
         loaded.xdp("sweep")?.load().map_err(refused("sweep"))?;
         loaded.xdp("fill")?.load().map_err(refused("fill"))?;
         sweep::fill(loaded.xdp("fill")?, options.max_flows)?;
@@ -163,9 +163,14 @@ impl Loaded {
         program.try_into().map_err(refused(name))
     }
 
-    pub(super) fn classifier(&mut self) -> Result<&mut SchedClassifier, SensorError> {
-        let program = self.ebpf.program_mut("egress").ok_or(SensorError::Missing("egress"))?;
-        program.try_into().map_err(refused("egress"))
+    /// A program for TCX and clsact. Most of them are loaded when an interface first needs them.
+    pub(super) fn classifier(&mut self, name: &'static str) -> Result<&mut SchedClassifier, SensorError> {
+        let program = self.ebpf.program_mut(name).ok_or(SensorError::Missing(name))?;
+        let program: &mut SchedClassifier = program.try_into().map_err(refused(name))?;
+        if program.fd().is_err() {
+            program.load().map_err(refused(name))?;
+        }
+        Ok(program)
     }
 
     /// The books. Taken out once, so that they can be read from any thread.

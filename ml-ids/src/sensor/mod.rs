@@ -5,45 +5,58 @@ pub mod bench;
 mod clock;
 mod drain;
 mod due;
+mod hook;
 mod interface;
+mod links;
 mod load;
+mod pattern;
 mod pressure;
 mod replay;
 mod status;
 mod sweep;
+#[cfg(test)]
+mod testing;
+mod trust;
+mod wake;
+mod watch;
 
-pub use attach::{AttachMode, EgressHook, IngressHook};
+pub use attach::AttachMode;
 pub use drain::{Drain, DrainReport};
+pub use hook::{EgressHook, IngressHook};
 pub use interface::{InterfaceError, default_interface};
 pub use load::{Options, SensorError};
+pub use pattern::{InterfacePattern, PatternError};
 pub use replay::KernelReplay;
-pub use status::{AttachedInterface, SensorState};
+pub use status::{InterfaceState, SensorState, WatchedInterface};
+pub use watch::Watch;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use attach::attach;
+use links::Links;
 use load::Loaded;
+use watch::Watcher;
 
 /// A sensor that is attached and counting. Dropping it detaches every hook.
 pub struct Sensor {
-    loaded: Loaded,
+    watcher: Watcher,
+    loaded: Arc<Mutex<Loaded>>,
     state: Arc<SensorState>,
 }
 
 impl Sensor {
-    /// Loads the kernel side and attaches it to every interface, in the given mode.
+    /// Loads the kernel side and attaches it to every interface that is meant and there.
     ///
     /// # Errors
     /// What failed, on which object, and what to do about it.
-    pub fn start(interfaces: &[String], mode: AttachMode, options: &Options) -> Result<Self, SensorError> {
-        let found = interfaces.iter().map(|name| interface::Interface::find(name)).collect::<Result<Vec<_>, _>>()?;
+    pub fn start(watch: &Watch, options: &Options) -> Result<Self, SensorError> {
+        let failed = |source| SensorError::Io { action: "list the interfaces", source };
+        let mut links = Links::open().map_err(failed)?;
+        watch.check(&links.list().map_err(failed)?)?;
         let mut loaded = Loaded::load(options)?;
-        let attached = found
-            .iter()
-            .map(|interface| attach(&mut loaded, interface, mode))
-            .collect::<Result<Vec<_>, SensorError>>()?;
-        let state = Arc::new(SensorState::new(attached, options, loaded.memory_bytes(), loaded.counters()?));
-        Ok(Self { loaded, state })
+        let state = Arc::new(SensorState::new(options, loaded.memory_bytes(), loaded.counters()?));
+        let loaded = Arc::new(Mutex::new(loaded));
+        let watcher = Watcher::begin(watch, links, Arc::clone(&loaded), Arc::clone(&state))?;
+        Ok(Self { watcher, loaded, state })
     }
 
     /// What is attached and what has been counted, shared with the API.
@@ -52,11 +65,12 @@ impl Sensor {
         Arc::clone(&self.state)
     }
 
-    /// Starts the thread that drains finished flows into `sink` and runs the sweep.
+    /// Starts the threads: one drains finished flows into `sink` and runs the sweep, one follows the interfaces.
     ///
     /// # Errors
-    /// When the ring buffer cannot be mapped or the thread cannot be started.
+    /// When the ring buffer cannot be mapped or a thread cannot be started.
     pub fn drain(self, options: &Options, sink: drain::Sink) -> Result<Drain, SensorError> {
-        Drain::start(self.loaded, self.state, options, sink)
+        let Self { watcher, loaded, state } = self;
+        Drain::start(loaded, watcher, state, options, sink)
     }
 }

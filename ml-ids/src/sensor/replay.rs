@@ -53,11 +53,22 @@ impl KernelReplay {
         Ok(self.run(hook, frame, 1)?.is_some())
     }
 
-    /// Runs a super-packet through the egress hook: a frame that will leave in segments of `segment_size` payload bytes.
+    /// Runs a super-packet through the socket buffer's program of a hook: a frame that will leave, or came, in segments of
+    /// `segment_size` payload bytes.
     ///
     /// # Errors
     /// As [`KernelReplay::packet`].
-    pub fn super_packet(&mut self, frame: &[u8], segment_size: u32, now_us: u64) -> Result<bool, SensorError> {
+    pub fn super_packet(
+        &mut self,
+        hook: Hook,
+        frame: &[u8],
+        segment_size: u32,
+        now_us: u64,
+    ) -> Result<bool, SensorError> {
+        let program = match hook {
+            Hook::Ingress => "ingress_tc",
+            Hook::Egress => "egress",
+        };
         self.clock.set(0, now_us, 0).map_err(|source| SensorError::Map { map: "CLOCK", source })?;
         let mut context = [0; SKB_CONTEXT];
         let (_, tail) = context.split_at_mut(SKB_GSO_SIZE);
@@ -65,10 +76,10 @@ impl KernelReplay {
             *byte = value;
         }
         let options = TestRunOptions { data_in: Some(frame), ctx_in: Some(&context), ..TestRunOptions::new() };
-        match self.loaded.classifier()?.test_run(options) {
+        match self.loaded.classifier(program)?.test_run(options) {
             Ok(_) => Ok(true),
             Err(error) if is_bad_length(&error) => Ok(false),
-            Err(source) => Err(SensorError::Program { program: "egress", source: Box::new(source) }),
+            Err(source) => Err(SensorError::Program { program, source: Box::new(source) }),
         }
     }
 
@@ -80,7 +91,7 @@ impl KernelReplay {
         let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::new() };
         let (name, result) = match hook {
             Hook::Ingress => ("ingress", self.loaded.xdp("ingress")?.test_run(options)),
-            Hook::Egress => ("egress", self.loaded.classifier()?.test_run(options)),
+            Hook::Egress => ("egress", self.loaded.classifier("egress")?.test_run(options)),
         };
         match result {
             Ok(result) => Ok(Some(result.duration)),
@@ -98,7 +109,7 @@ impl KernelReplay {
         const INSTRUCTION: u32 = 8;
         let info = match hook {
             Hook::Ingress => self.loaded.xdp("ingress")?.info(),
-            Hook::Egress => self.loaded.classifier()?.info(),
+            Hook::Egress => self.loaded.classifier("egress")?.info(),
         };
         let info = info.map_err(|source| SensorError::Program { program: hook.name(), source: Box::new(source) })?;
         let translated = info.size_translated().unwrap_or(0) / INSTRUCTION;

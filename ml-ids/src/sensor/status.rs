@@ -1,28 +1,68 @@
 //! What the sensor says of itself: what is attached, and the books.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    },
+};
 
 use aya::maps::{MapData, PerCpuArray};
 use ml_ids_common::{COUNTER_SETS, Counters, counter_set};
 
 use super::{EgressHook, IngressHook, Options};
 
+/// Names of interfaces that are remembered for the flows seen on them, those that are gone included.
+const NAMES: usize = 4096;
+
+/// How it stands with a watched interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InterfaceState {
+    /// Every packet is counted.
+    Attached,
+    /// Attached, but the interface is switched off or has no carrier.
+    Down,
+    /// It was there and has disappeared.
+    Gone,
+    /// It has not been there yet.
+    Waiting,
+    /// A program could not be attached.
+    Failed,
+}
+
 /// One interface that is being watched.
-#[derive(Clone, Debug)]
-pub struct AttachedInterface {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WatchedInterface {
     /// Its name.
     pub name: String,
-    /// Its index.
-    pub index: u32,
+    /// Its index; `None` if it has not been there yet.
+    pub index: Option<u32>,
+    /// How it stands.
+    pub state: InterfaceState,
+    /// Received packets are all that is of interest.
+    pub mirror: bool,
     /// How received packets are seen.
-    pub ingress: IngressHook,
+    pub ingress: Option<IngressHook>,
     /// How sent packets are seen, if they are.
     pub egress: Option<EgressHook>,
+    /// What is wrong with it, in sentences; empty if nothing is.
+    pub problems: Vec<String>,
+}
+
+impl WatchedInterface {
+    /// Whether packets are counted, or would be if there were any.
+    #[must_use]
+    pub const fn is_attached(&self) -> bool {
+        matches!(self.state, InterfaceState::Attached | InterfaceState::Down)
+    }
 }
 
 /// Live state of a sensor, shared between its threads and the API.
 pub struct SensorState {
-    interfaces: Vec<AttachedInterface>,
+    interfaces: RwLock<Vec<WatchedInterface>>,
+    /// Names by index.
+    names: RwLock<BTreeMap<u32, String>>,
     max_flows: u32,
     /// Kernel memory of all maps.
     memory_bytes: u64,
@@ -39,14 +79,10 @@ pub struct SensorState {
 }
 
 impl SensorState {
-    pub(super) fn new(
-        interfaces: Vec<AttachedInterface>,
-        options: &Options,
-        memory_bytes: u64,
-        counters: PerCpuArray<MapData, Counters>,
-    ) -> Self {
+    pub(super) fn new(options: &Options, memory_bytes: u64, counters: PerCpuArray<MapData, Counters>) -> Self {
         Self {
-            interfaces,
+            interfaces: RwLock::default(),
+            names: RwLock::default(),
             max_flows: options.max_flows,
             memory_bytes,
             counters,
@@ -60,14 +96,35 @@ impl SensorState {
 
     /// The interfaces that are being watched.
     #[must_use]
-    pub fn interfaces(&self) -> &[AttachedInterface] {
-        &self.interfaces
+    pub fn interfaces(&self) -> Vec<WatchedInterface> {
+        self.interfaces.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Name of an interface by its index.
+    /// Name of an interface by its index, also of one that is gone.
     #[must_use]
-    pub fn interface_name(&self, index: u32) -> Option<&str> {
-        self.interfaces.iter().find(|interface| interface.index == index).map(|interface| interface.name.as_str())
+    pub fn interface_name(&self, index: u32) -> Option<String> {
+        self.names.read().unwrap_or_else(PoisonError::into_inner).get(&index).cloned()
+    }
+
+    /// Replaces what is said of the interfaces.
+    pub(super) fn set_interfaces(&self, interfaces: Vec<WatchedInterface>) {
+        let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);
+        for WatchedInterface { name, index, state, .. } in &interfaces {
+            // What is gone keeps the name that it had, unless the index has another one by now.
+            if let Some(index) = index
+                && *state != InterfaceState::Gone
+            {
+                names.insert(*index, name.clone());
+            }
+        }
+        // Indices go up: the lowest one that is no longer there has been gone for longest.
+        while names.len() > NAMES {
+            let present = |index: &u32| interfaces.iter().any(|interface| interface.index == Some(*index));
+            let Some(oldest) = names.keys().copied().find(|index| !present(index)) else { break };
+            names.remove(&oldest);
+        }
+        drop(names);
+        *self.interfaces.write().unwrap_or_else(PoisonError::into_inner) = interfaces;
     }
 
     /// Kernel memory of the flow table, the ring buffer and the counters, in bytes.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use ml_ids::api::{Attach, Egress, Ingress, InterfaceHealth, Limits, SensorHealth, SensorSnapshot};
+use ml_ids::api::{Attach, Egress, Ingress, InterfaceHealth, InterfaceState, Limits, SensorHealth, SensorSnapshot};
 use serde_json::json;
 
 use crate::support::Server;
@@ -58,17 +58,19 @@ async fn health_follows_the_model_on_its_way() {
     server.get("/health/ready").await.accepted();
 }
 
-struct OneInterface;
+struct OneInterface(InterfaceState);
 
 impl SensorHealth for OneInterface {
     fn snapshot(&self) -> SensorSnapshot {
         let mut snapshot = SensorSnapshot {
             interfaces: vec![InterfaceHealth {
                 name: "eth0".to_owned(),
-                index: 2,
+                index: Some(2),
+                state: self.0,
                 attach: Attach::Host,
-                ingress: Ingress::XdpGeneric,
+                ingress: Some(Ingress::XdpGeneric),
                 egress: Some(Egress::Tcx),
+                problems: Vec::new(),
             }],
             degraded: vec!["eth0 runs XDP in generic mode".to_owned()],
             ..SensorSnapshot::default()
@@ -83,7 +85,13 @@ async fn sensor_that_was_asked_for_is_waited_for_and_shown() {
     let server = Server::with(Limits::default(), true).await;
     assert!(server.get("/health/ready").await.refused(503).contains("capture"));
     assert_eq!(server.get("/health").await.accepted()["status"], "degraded");
-    server.state.set_sensor(Arc::new(OneInterface));
+    for missing in [InterfaceState::Waiting, InterfaceState::Gone, InterfaceState::Failed] {
+        server.state.set_sensor(Arc::new(OneInterface(missing)));
+        assert!(server.get("/health/ready").await.refused(503).contains("capture"), "{missing:?}");
+    }
+    server.state.set_sensor(Arc::new(OneInterface(InterfaceState::Down)));
+    server.get("/health/ready").await.accepted();
+    server.state.set_sensor(Arc::new(OneInterface(InterfaceState::Attached)));
     server.get("/health/ready").await.accepted();
     let health = server.get("/health").await.accepted();
     assert_eq!(health["status"], "degraded");
@@ -91,7 +99,15 @@ async fn sensor_that_was_asked_for_is_waited_for_and_shown() {
     let sensor = &health["sensor"];
     assert_eq!(
         sensor["interfaces"],
-        json!([{"name": "eth0", "index": 2, "attach": "host", "ingress": "xdp-generic", "egress": "tcx"}])
+        json!([{
+            "name": "eth0",
+            "index": 2,
+            "state": "attached",
+            "attach": "host",
+            "ingress": "xdp-generic",
+            "egress": "tcx",
+            "problems": [],
+        }])
     );
     assert_eq!(sensor["packets"]["ingress"]["skipped"], json!({"arp": 4}));
     assert_eq!(sensor["flows"]["lost_ring_full"], 0);

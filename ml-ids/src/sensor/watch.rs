@@ -1,0 +1,564 @@
+//! The watch thread: keeps the programs attached to the interfaces that are meant, while these come, go, and go down and
+//! up, and moves hooks that turn out to be blind.
+//!
+//! It is woken by rtnetlink and by the clock, and each time compares what there is with what is attached. It owns every
+//! link; the drain thread never waits for it.
+
+use std::{
+    os::fd::AsFd as _,
+    sync::{Arc, Mutex, PoisonError},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use log::{debug, error, info, warn};
+use ml_ids_common::Hook;
+
+use super::{
+    InterfaceState, SensorError, SensorState, WatchedInterface,
+    attach::{AttachMode, attach},
+    hook::{AttachedHook, Place},
+    interface::{Interface, InterfaceError},
+    links::{LinkInfo, Links},
+    load::Loaded,
+    pattern::InterfacePattern,
+    trust::{Decision, Totals, Trust},
+    wake::{Waker, wait},
+};
+
+/// How often hooks are held against their interfaces' counters.
+const TICK: Duration = Duration::from_secs(2);
+/// Pause between two lists that are read for notifications: thousands may come in a row.
+const CALM: Duration = Duration::from_millis(50);
+/// How often a failed attachment is tried again when nothing else happens.
+const RETRY: Duration = Duration::from_secs(30);
+/// Interfaces of patterns that are still shown when they are gone.
+const GONE_SHOWN: usize = 16;
+
+/// What is to be watched.
+#[derive(Clone, Debug, Default)]
+pub struct Watch {
+    /// Names and patterns.
+    pub interfaces: Vec<InterfacePattern>,
+    /// Directions.
+    pub attach: AttachMode,
+    /// A name that is not there yet is waited for.
+    pub wait: bool,
+}
+
+impl Watch {
+    /// Whether an interface is meant by its name.
+    fn names(&self, link: &LinkInfo) -> bool {
+        self.interfaces.iter().any(|pattern| pattern.is_name() && pattern.matches(link))
+    }
+
+    fn covers(&self, link: &LinkInfo) -> bool {
+        self.interfaces.iter().any(|pattern| pattern.matches(link))
+    }
+
+    /// Requires what must be there from the start.
+    pub(super) fn check(&self, links: &[LinkInfo]) -> Result<(), InterfaceError> {
+        if !self.wait
+            && let Some(name) = self.missing(links).first()
+        {
+            let mut names: Vec<&str> = links.iter().map(|link| link.name.as_str()).collect();
+            names.sort_unstable();
+            return Err(InterfaceError::NotFound { name: name.to_string(), available: names.join(", ") });
+        }
+        links.iter().filter(|link| self.names(link)).try_for_each(|link| Interface::of(link).map(drop))
+    }
+
+    /// The names of which no interface is there.
+    fn missing<'a>(&'a self, links: &[LinkInfo]) -> Vec<&'a InterfacePattern> {
+        let absent = |pattern: &&InterfacePattern| !links.iter().any(|link| pattern.matches(link));
+        self.interfaces.iter().filter(|pattern| pattern.is_name()).filter(absent).collect()
+    }
+}
+
+/// A hook and whether it can be trusted.
+struct Side {
+    hook: AttachedHook,
+    trust: Trust,
+}
+
+/// One interface that is meant.
+struct Watched {
+    name: String,
+    index: u32,
+    /// By its name, not by a pattern: it is missed when it is gone or down.
+    named: bool,
+    here: bool,
+    flags: u32,
+    mirror: bool,
+    /// Unless its packets cannot be read.
+    interface: Option<Interface>,
+    sides: [Option<Side>; 2],
+    /// Why something is not attached.
+    problem: Option<String>,
+}
+
+/// Everything that the thread needs.
+pub(super) struct Watcher {
+    watch: Watch,
+    links: Links,
+    // Before the programs: netlink attachments are undone by the program's descriptor.
+    watched: Vec<Watched>,
+    loaded: Arc<Mutex<Loaded>>,
+    state: Arc<SensorState>,
+    retry_at: Instant,
+}
+
+impl Watcher {
+    /// Attaches to what is there.
+    ///
+    /// # Errors
+    /// When a named interface cannot be attached to, or none of those that match a pattern.
+    pub(super) fn begin(
+        watch: &Watch,
+        mut links: Links,
+        loaded: Arc<Mutex<Loaded>>,
+        state: Arc<SensorState>,
+    ) -> Result<Self, SensorError> {
+        let list = links.list().map_err(|source| SensorError::Io { action: "list the interfaces", source })?;
+        let mut watcher =
+            Self { watch: watch.clone(), links, watched: Vec::new(), loaded, state, retry_at: Instant::now() + RETRY };
+        let mut failures = watcher.reconcile(&list, true);
+        if let Some(position) = failures.iter().position(|(named, _)| *named) {
+            return Err(failures.swap_remove(position).1);
+        }
+        let attached = watcher.watched.iter().any(|watched| watched.sides.iter().any(Option::is_some));
+        match failures.into_iter().next() {
+            Some((_, error)) if !attached => return Err(error),
+            _ => {}
+        }
+        for pattern in watch.interfaces.iter().filter(|pattern| !list.iter().any(|link| pattern.matches(link))) {
+            info!("no interface matches {pattern} yet, waiting for it");
+        }
+        watcher.publish(&list);
+        Ok(watcher)
+    }
+
+    /// Starts the thread.
+    pub(super) fn start(self) -> Result<WatchThread, SensorError> {
+        let failed = |source| SensorError::Io { action: "create an event descriptor", source };
+        let stop = Waker::new().map_err(failed)?;
+        let stopped = stop.try_clone().map_err(failed)?;
+        let thread = thread::Builder::new()
+            .name("ml-ids-watch".to_owned())
+            .spawn(move || self.run(&stopped))
+            .map_err(|source| SensorError::Io { action: "start the watch thread", source })?;
+        Ok(WatchThread { thread, stop })
+    }
+
+    fn run(mut self, stop: &Waker) {
+        let mut next_tick = Instant::now() + TICK;
+        loop {
+            let pause = next_tick.saturating_duration_since(Instant::now());
+            let (stopped, changed) = match wait([stop.as_fd(), self.links.changes()], pause) {
+                Ok([stopped, changed]) => (stopped, changed),
+                Err(error) => {
+                    error!("cannot wait for changes of interfaces, none will be noticed any more: {error}");
+                    // The links stay with this thread until it is told to stop.
+                    while matches!(wait([stop.as_fd()], Duration::MAX), Ok([false])) {}
+                    return;
+                }
+            };
+            if stopped {
+                return;
+            }
+            let tick = Instant::now() >= next_tick;
+            if changed {
+                self.links.clear_changes();
+            }
+            if tick || changed {
+                self.refresh(tick, changed);
+            }
+            if tick {
+                next_tick = Instant::now() + TICK;
+            }
+            if changed && matches!(wait([stop.as_fd()], CALM), Ok([true])) {
+                return;
+            }
+        }
+    }
+
+    /// Compares what there is with what is attached.
+    fn refresh(&mut self, tick: bool, changed: bool) {
+        let list = match self.links.list() {
+            Ok(list) => list,
+            Err(error) => {
+                warn!("cannot list the interfaces, trying again in {} s: {error}", TICK.as_secs());
+                return;
+            }
+        };
+        let retry = changed || Instant::now() >= self.retry_at;
+        if retry {
+            self.retry_at = Instant::now() + RETRY;
+        }
+        self.reconcile(&list, retry);
+        if tick {
+            self.judge(&list);
+        }
+        self.publish(&list);
+    }
+
+    /// Drops what is gone, attaches what has come. Returns what could not be attached, and whether it was named.
+    fn reconcile(&mut self, list: &[LinkInfo], retry: bool) -> Vec<(bool, SensorError)> {
+        let Self { watch, watched, .. } = self;
+        let mut attach = retry;
+        for known in watched.iter_mut().filter(|known| known.here) {
+            let link = list.iter().find(|link| link.index == known.index);
+            match link {
+                Some(link) if watch.covers(link) => {
+                    known.named = watch.names(link);
+                    known.update(link);
+                }
+                Some(link) => {
+                    warn!("{} is now called {}, which is not watched: detached", known.name, link.name);
+                    known.leave();
+                }
+                None => {
+                    warn!("{} is gone; it is attached again when an interface of that name appears", known.name);
+                    known.leave();
+                }
+            }
+        }
+        for link in list.iter().filter(|link| watch.covers(link)) {
+            if watched.iter().any(|known| known.here && known.index == link.index) {
+                continue;
+            }
+            let named = watch.names(link);
+            let (interface, problem) = match Interface::of(link) {
+                Ok(interface) => (Some(interface), None),
+                Err(error) if named => {
+                    warn!("{error}");
+                    (None, Some(error.to_string()))
+                }
+                Err(error) => {
+                    debug!("passed over: {error}");
+                    continue;
+                }
+            };
+            attach = true;
+            let new = Watched {
+                name: link.name.clone(),
+                index: link.index,
+                named,
+                here: true,
+                flags: link.flags,
+                mirror: interface.as_ref().is_some_and(|interface| watch.attach.mirrors(interface)),
+                interface,
+                sides: [None, None],
+                problem,
+            };
+            let replaces = |known: &Watched| known.name == link.name || known.index == link.index;
+            match watched.iter_mut().find(|known| !known.here && replaces(known)) {
+                Some(known) => *known = new,
+                None => watched.push(new),
+            }
+        }
+        while watched.iter().filter(|known| !known.here && !known.named).count() > GONE_SHOWN {
+            let Some(oldest) = watched.iter().position(|known| !known.here && !known.named) else { break };
+            watched.remove(oldest);
+        }
+        let mut failures = Vec::new();
+        if attach {
+            let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+            for known in watched.iter_mut().filter(|known| known.here) {
+                if let Some(error) = known.complete(&mut loaded, watch.attach) {
+                    failures.push((known.named, error));
+                }
+            }
+        }
+        failures
+    }
+
+    /// Holds every hook against its interface's counters.
+    fn judge(&mut self, list: &[LinkInfo]) {
+        let Self { watched, state, loaded, .. } = self;
+        for known in watched.iter_mut().filter(|known| known.here) {
+            let Some(link) = list.iter().find(|link| link.index == known.index) else { continue };
+            let counters = state.interface_counters(known.index);
+            for direction in Hook::ALL {
+                let hook = counters.hook(direction).seen;
+                let interface = match direction {
+                    Hook::Ingress => link.received,
+                    Hook::Egress => link.sent,
+                };
+                known.judge(direction, Totals { interface, hook }, loaded);
+            }
+        }
+    }
+
+    /// Tells the API.
+    fn publish(&self, list: &[LinkInfo]) {
+        let mut interfaces: Vec<WatchedInterface> = self.watched.iter().map(Watched::status).collect();
+        for pattern in self.watch.missing(list) {
+            let name = pattern.to_string();
+            if !interfaces.iter().any(|interface| interface.name == name) {
+                interfaces.push(WatchedInterface {
+                    problems: vec![format!("{name} is not there; it is attached when it appears")],
+                    name,
+                    index: None,
+                    state: InterfaceState::Waiting,
+                    mirror: self.watch.attach == AttachMode::Mirror,
+                    ingress: None,
+                    egress: None,
+                });
+            }
+        }
+        self.state.set_interfaces(interfaces);
+    }
+}
+
+impl Watched {
+    fn update(&mut self, link: &LinkInfo) {
+        if self.name != link.name {
+            info!("{} is now called {}", self.name, link.name);
+            self.name.clone_from(&link.name);
+            if let Some(interface) = &mut self.interface {
+                interface.name.clone_from(&link.name);
+            }
+        }
+        let (before, now) = (down(self.flags), down(link.flags));
+        if before != now {
+            info!("{} {}", self.name, now.unwrap_or("is up"));
+        }
+        self.flags = link.flags;
+    }
+
+    fn leave(&mut self) {
+        self.here = false;
+        self.sides = [None, None];
+        self.problem = None;
+    }
+
+    /// Attaches what is not attached yet. Returns what went wrong.
+    fn complete(&mut self, loaded: &mut Loaded, mode: AttachMode) -> Option<SensorError> {
+        let interface = self.interface.as_ref()?;
+        let directions = mode.directions(interface);
+        let missing = |direction: &Hook| self.sides.get(*direction as usize).is_some_and(Option::is_none);
+        let missing: Vec<Hook> = directions.iter().copied().filter(missing).collect();
+        if missing.is_empty() {
+            return None;
+        }
+        for direction in missing {
+            match attach(loaded, interface, direction, 0) {
+                Ok((hook, at)) => {
+                    let trust = Trust::new(Place::chain(interface, direction), at);
+                    if let Some(side) = self.sides.get_mut(direction as usize) {
+                        *side = Some(Side { hook, trust });
+                    }
+                }
+                Err(error) => {
+                    let problem = describe(&error);
+                    if self.problem.as_ref() != Some(&problem) {
+                        warn!("{}: {problem}", self.name);
+                    }
+                    self.problem = Some(problem);
+                    return Some(error);
+                }
+            }
+        }
+        self.problem = None;
+        let name = |direction: Hook| self.side(direction).map(|side| side.hook.name());
+        info!(
+            "attached to {} (index {}): ingress {}, egress {}",
+            self.name,
+            self.index,
+            name(Hook::Ingress).unwrap_or("not watched"),
+            name(Hook::Egress).unwrap_or(if interface.loopback {
+                "not watched (loopback receives what it sends)"
+            } else {
+                "not watched (mirror mode)"
+            })
+        );
+        None
+    }
+
+    fn side(&self, direction: Hook) -> Option<&Side> {
+        self.sides.get(direction as usize)?.as_ref()
+    }
+
+    fn judge(&mut self, direction: Hook, totals: Totals, loaded: &Mutex<Loaded>) {
+        let (Some(interface), Some(slot)) = (&self.interface, self.sides.get_mut(direction as usize)) else { return };
+        let Some(mut side) = slot.take() else { return };
+        let (name, hook) = (&self.name, side.hook.name());
+        match side.trust.observe(totals) {
+            Decision::Stay => {}
+            Decision::Recovered => info!("{hook} on {name} sees packets again"),
+            Decision::GiveUp => warn!(
+                "{hook} on {name} still sees none of the packets that the interface counts, and there is nothing else \
+                 to try; it stays attached"
+            ),
+            Decision::Move(place) => {
+                let (chain, old) = (Place::chain(interface, direction), side.trust.at());
+                let next = chain.get(place).map_or("nothing", |place| place.name(direction));
+                warn!(
+                    "{hook} on {name} is attached but sees none of the packets that the interface counts; trying \
+                     {next}{}",
+                    if next == hook { " before the programs of others" } else { "" }
+                );
+                let Side { hook, mut trust } = side;
+                // First, because native and generic XDP exclude each other, and two hooks would count twice.
+                drop(hook);
+                let mut loaded = loaded.lock().unwrap_or_else(PoisonError::into_inner);
+                let moved = attach(&mut loaded, interface, direction, place).or_else(|_| {
+                    trust.exhaust();
+                    attach(&mut loaded, interface, direction, old)
+                });
+                match moved {
+                    Ok((hook, at)) => {
+                        info!("{} on {name}", hook.name());
+                        trust.moved(at);
+                        // The next window begins here, not at the next tick.
+                        trust.observe(totals);
+                        *slot = Some(Side { hook, trust });
+                    }
+                    Err(error) => {
+                        let problem = describe(&error);
+                        warn!("{name}: {problem}");
+                        self.problem = Some(problem);
+                    }
+                }
+                return;
+            }
+        }
+        *slot = Some(side);
+    }
+
+    fn status(&self) -> WatchedInterface {
+        let name = &self.name;
+        let mut problems = Vec::new();
+        let state = if !self.here {
+            if self.named {
+                problems.push(format!("{name} is gone; it is attached again when it appears"));
+            }
+            InterfaceState::Gone
+        } else if let Some(problem) = &self.problem {
+            problems.push(format!("{name}: {problem}"));
+            InterfaceState::Failed
+        } else if let Some(down) = down(self.flags) {
+            if self.named {
+                problems.push(format!("{name} {down}"));
+            }
+            InterfaceState::Down
+        } else {
+            InterfaceState::Attached
+        };
+        let blind = Hook::ALL.into_iter().filter_map(|direction| self.side(direction)).filter(|s| s.trust.is_blind());
+        problems.extend(blind.map(|Side { hook, .. }| {
+            format!("{} on {name} sees none of the packets that the interface counts", hook.name())
+        }));
+        WatchedInterface {
+            name: name.clone(),
+            index: Some(self.index),
+            state,
+            mirror: self.mirror,
+            ingress: self.side(Hook::Ingress).map(|side| side.hook.ingress()),
+            egress: self.side(Hook::Egress).map(|side| side.hook.egress()),
+            problems,
+        }
+    }
+}
+
+/// Why an interface carries nothing.
+const fn down(flags: u32) -> Option<&'static str> {
+    if flags & libc::IFF_UP as u32 == 0 {
+        Some("is down")
+    } else if flags & libc::IFF_RUNNING as u32 == 0 {
+        Some("has no carrier")
+    } else {
+        None
+    }
+}
+
+/// An error with its causes, in one line.
+fn describe(error: &SensorError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+/// The running thread.
+pub(super) struct WatchThread {
+    thread: JoinHandle<()>,
+    stop: Waker,
+}
+
+impl WatchThread {
+    /// Ends the thread and with it every attachment: from here on no packet is counted.
+    pub(super) fn stop(self) {
+        if let Err(error) = self.stop.wake() {
+            error!("cannot wake the watch thread: {error}");
+            return;
+        }
+        if self.thread.join().is_err() {
+            error!("the watch thread ended with a panic");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sensor::{
+        IngressHook, Options,
+        testing::{in_namespace, ip},
+    };
+
+    /// Name, state, whether something is attached, and number of problems of all interfaces.
+    fn shown(state: &SensorState) -> Vec<(String, InterfaceState, bool, usize)> {
+        let interfaces = state.interfaces().into_iter();
+        interfaces.map(|shown| (shown.name, shown.state, shown.ingress.is_some(), shown.problems.len())).collect()
+    }
+
+    #[test]
+    fn hooks_follow_interfaces_that_are_renamed_replaced_and_switched() {
+        use InterfaceState::{Attached, Down, Gone, Waiting};
+        in_namespace(|| {
+            let options = Options { max_flows: 1024, ring_bytes: 1 << 20, ..Options::default() };
+            let mut loaded = Loaded::load(&options).unwrap();
+            let state = Arc::new(SensorState::new(&options, loaded.memory_bytes(), loaded.counters().unwrap()));
+            let patterns = ["a0", "x*"].map(|text| text.parse().unwrap());
+            let watch = Watch { interfaces: patterns.to_vec(), attach: AttachMode::Host, wait: false };
+            let loaded = Arc::new(Mutex::new(loaded));
+            let mut watcher = Watcher::begin(&watch, Links::open().unwrap(), loaded, Arc::clone(&state)).unwrap();
+            let a0 = "a0".to_owned();
+            assert_eq!(shown(&state), [(a0.clone(), Attached, true, 0)]);
+            assert_eq!(state.interfaces()[0].ingress, Some(IngressHook::NativeXdp));
+            let first = state.interfaces()[0].index.unwrap();
+
+            let mut after = |commands: &[&str]| {
+                commands.iter().for_each(|arguments| ip(arguments));
+                watcher.refresh(false, true);
+                shown(&state)
+            };
+            assert_eq!(after(&["link set a0 down"]), [(a0.clone(), Down, true, 1)]);
+            // Under a name that a pattern covers it is watched on, but the name that was given is missed.
+            let renamed = after(&["link set a0 name x9", "link set x9 up"]);
+            assert_eq!(renamed[0].0, "x9");
+            assert_eq!((renamed[0].2, renamed[0].3, renamed[1].1), (true, 0, Waiting), "{renamed:?}");
+            let left = after(&["link set x9 down", "link set x9 name y0"]);
+            assert_eq!(left, [("x9".to_owned(), Gone, false, 0), (a0.clone(), Waiting, false, 1)]);
+            let back = after(&["link set y0 name a0", "link set a0 up"]);
+            assert_eq!((back.len(), back[0].0.as_str(), back[0].2), (1, "a0", true), "{back:?}");
+            // Replaced between two looks: only the index tells.
+            let again = after(&["link del a0", "link add a0 type veth peer name b0"]);
+            assert_eq!(again, [(a0.clone(), Down, true, 1)]);
+            let second = state.interfaces()[0].index.unwrap();
+            assert_ne!(first, second);
+            assert_eq!(after(&["link del a0"]), [(a0, Gone, false, 1)]);
+            // Records of both are still on their way.
+            assert_eq!(
+                [first, second].map(|index| state.interface_name(index)),
+                [Some("a0"), Some("a0")].map(|name| name.map(str::to_owned))
+            );
+        });
+    }
+}
