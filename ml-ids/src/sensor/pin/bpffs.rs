@@ -36,11 +36,7 @@ pub(super) fn prepare(directory: &Path) -> Result<(), PinError> {
         mount(Path::new(MOUNT_POINT)).map_err(refused)?;
         info!("mounted the BPF file system at {MOUNT_POINT}");
     }
-    fs::create_dir_all(directory).map_err(|source| PinError::Io {
-        action: "make",
-        path: directory.to_owned(),
-        source,
-    })
+    fs::create_dir_all(directory).map_err(|source| PinError::Io { action: "make", path: directory.to_owned(), source })
 }
 
 fn is_bpffs(path: &Path) -> bool {
@@ -68,8 +64,7 @@ impl Lock {
     pub(super) fn take(directory: &Path) -> Result<Option<Self>, PinError> {
         let failed = |source| PinError::Io { action: "lock", path: directory.to_owned(), source };
         loop {
-            let file =
-                OpenOptions::new().read(true).open(directory).map_err(failed)?;
+            let file = OpenOptions::new().read(true).open(directory).map_err(failed)?;
             // SAFETY: an open descriptor.
             if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
                 let error = io::Error::last_os_error();

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use aya::maps::{MapInfo, MapType};
 use ml_ids_common::{
-    COUNTER_SETS, Counters, Direction, FlowCounters, FlowKey, FlowState, HookCounters, LockedFlow, Skip, SlotRef, Spans,
-    TableMeta,
+    COUNTER_SETS, Counters, Direction, FlowCounters, FlowKey, FlowState, HookCounters, LockedFlow, Skip, SlotRef,
+    Spans, TableMeta,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -79,25 +79,27 @@ impl PinnedMap {
 
 /// Describes a struct by its size and the place of each of its fields. A field that is not named does not compile.
 macro_rules! describe {
-    ($text:expr, $name:ident $(<$parameter:ty>)? { $($field:ident),* $(,)? }) => {{
-        let _complete = |$name { $($field: _),* }: $name $(<$parameter>)?| ();
-        let mut text = format!("{} {}:", stringify!($name), size_of::<$name $(<$parameter>)?>());
+    ($text:expr, $name:ident { $($field:ident),* $(,)? }) => {{
+        let _complete = |$name { $($field: _),* }: $name| ();
         // Writing to a string cannot fail.
-        $(let _ = write!(text, " {}@{}", stringify!($field), std::mem::offset_of!($name $(<$parameter>)?, $field));)*
-        $text.push_str(&text);
+        let _ = write!($text, "{} {}:", stringify!($name), size_of::<$name>());
+        $(let _ = write!($text, " {}@{}", stringify!($field), std::mem::offset_of!($name, $field));)*
         $text.push('\n');
     }};
 }
+
+type Slot = LockedFlow<u32>;
 
 /// All that the kernel side and the agent must agree on, in words.
 fn description() -> String {
     let mut text = String::new();
     for PinnedMap { name, kind, key, value, entries } in PINNED {
         let fixed = if let Entries::Fixed(entries) = entries { *entries } else { 0 };
-        text.push_str(&format!("{name}: {kind:?}, {key} -> {value}, {fixed}\n"));
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{name}: {kind:?}, {key} -> {value}, {fixed}");
     }
     describe!(text, SlotRef { slot, generation });
-    describe!(text, LockedFlow<u32> { lock, generation, state });
+    describe!(text, Slot { lock, generation, state });
     describe!(text, FlowKey { addr_a, addr_b, port_a, port_b, protocol, version, reserved });
     describe!(
         text,
