@@ -99,7 +99,7 @@ fn a_sensor_that_is_killed_again_and_again_loses_no_packet_and_no_flow() -> Resu
     let bpffs = Bpffs::mount(&lab)?;
     let pins = bpffs.pins();
     let capture = lab.directory().join("wire.pcap").to_string_lossy().into_owned();
-    let tcpdump = ["tcpdump", "-i", SERVER_IF, "--immediate-mode", "-s", "96", "-B", "16384", "-U", "-w", &capture];
+    let tcpdump = ["tcpdump", "-i", SERVER_IF, "--immediate-mode", "-s", "0", "-B", "16384", "-U", "-w", &capture];
     lab.start(Side::Server, "tcpdump", &tcpdump, &[])?;
     lab.wait_for_log("tcpdump", "listening on")?;
     sensor::start(&mut lab, &arguments(&pins, &[]))?;
