@@ -2,7 +2,6 @@
 //! on the same interface and offline replay makes of it, the books balance, and every way to end a flow is told right.
 
 use std::{
-    collections::BTreeMap,
     fs,
     path::Path,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},

@@ -193,6 +193,19 @@ fn one_sensor_has_the_pins_and_unpin_leaves_nothing_behind() -> Result<()> {
     ensure!(number_before(&said, " live flows").is_some_and(|flows| flows >= 25), "25 flows were open:\n{said}");
     ensure!(!attached(&lab)? && !Path::new(&pins).exists(), "something stays behind:\n{said}");
 
+    // A table that another version made is detached and counted, and a new one begun.
+    sensor::start(&mut lab, &arguments(&pins, &[]))?;
+    datagrams(&lab, 25)?;
+    leave(&mut lab)?;
+    let ours = fs::read_dir(&pins)?.next().context("no table")??.path();
+    fs::rename(&ours, Path::new(&pins).join("v1-00000000"))?;
+    sensor::start(&mut lab, &arguments(&pins, &[]))?;
+    let log = lab.log("sensor");
+    ensure!(log.contains("another version of ml-ids made it") && ours.exists(), "{log}");
+    ensure!(number_before(&log, " live flows and").is_some_and(|flows| flows >= 25), "25 flows were open:\n{log}");
+    ensure!(fs::read_dir(&pins)?.count() == 1, "the other version's table is still there");
+    leave(&mut lab)?;
+
     // From a sensor that runs, its hooks can be taken by force. It ends in order all the same.
     sensor::start(&mut lab, &arguments(&pins, &[]))?;
     let (code, said) = unpin(&lab, &pins, &["--force"])?;

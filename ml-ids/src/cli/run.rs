@@ -244,14 +244,14 @@ impl Running {
                 place.display()
             );
         }
-        let lost = counters.flows.lost_ring_full;
+        let (flows, before) = (&counters.flows, &state.counters_at_start().flows);
+        let (lost, lost_packets) =
+            (flows.lost_ring_full - before.lost_ring_full, flows.lost_packets - before.lost_packets);
         if lost > 0 {
-            warn!(
-                "{lost} flows with {} packets were lost because the ring buffer was full",
-                counters.flows.lost_packets
-            );
+            warn!("{lost} flows with {lost_packets} packets were lost because the ring buffer was full");
         }
-        let FlowCounters { evicted, evicted_packets, .. } = counters.flows;
+        let (evicted, evicted_packets) =
+            (flows.evicted - before.evicted, flows.evicted_packets - before.evicted_packets);
         if evicted > 0 {
             warn!("{evicted} flows with {evicted_packets} packets made room in a full flow table without being judged");
         }

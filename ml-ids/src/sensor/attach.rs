@@ -82,7 +82,7 @@ pub(super) fn attach(
         match link(loaded, interface, direction, place)? {
             Ok(link) => {
                 let link = pin(loaded, interface, direction, place, link)?;
-                return Ok((AttachedHook { direction, place, link }, at));
+                return Ok((AttachedHook { interface: interface.index, direction, place, link }, at));
             }
             // Somebody's XDP program may take packets away before any later hook sees them.
             Err(error) if first == 0 && place.is_xdp() && is_busy(&error) => {
@@ -112,7 +112,9 @@ fn take_over(loaded: &mut Loaded, interface: &Interface, direction: Hook) -> Opt
         None => Err("it is no longer where this direction is watched".to_owned()),
     };
     match swapped {
-        Ok((link, at)) => Some((AttachedHook { direction, place, link: HookLink::Pinned(link) }, at)),
+        Ok((link, at)) => {
+            Some((AttachedHook { interface: interface.index, direction, place, link: HookLink::Pinned(link) }, at))
+        }
         Err(error) => {
             warn!("the pinned {} on {} is replaced by a new one: {error}", place.name(direction), interface.name);
             remove(&path);

@@ -156,6 +156,8 @@ pub(super) enum HookLink {
 /// A program attached to one direction of one interface, for as long as the value lives, and longer if it is pinned.
 #[derive(Debug)]
 pub(super) struct AttachedHook {
+    /// Index of the interface.
+    pub(super) interface: u32,
     pub(super) direction: Hook,
     pub(super) place: Place,
     pub(super) link: HookLink,

@@ -67,7 +67,7 @@ impl Sensor {
         let journal = Arc::new(loaded.journal()?);
         let state = Arc::new(SensorState::new(options, loaded.memory_bytes(), loaded.counters()?));
         if let Some(table) = &table {
-            table.begin(&journal, state.live_flows());
+            table.begin(&journal, &state.counters_at_start().flows);
         }
         let loaded = Arc::new(Mutex::new(loaded));
         let watcher = Watcher::begin(watch, links, Arc::clone(&loaded), Arc::clone(&state))?;

@@ -281,13 +281,9 @@ impl Watcher {
         let Self { watched, state, loaded, .. } = self;
         for known in watched.iter_mut().filter(|known| known.here) {
             let Some(link) = list.iter().find(|link| link.index == known.index) else { continue };
-            let counters = state.interface_counters(known.index);
-            for direction in Hook::ALL {
-                let hook = counters.hook(direction).seen;
-                let interface = match direction {
-                    Hook::Ingress => link.received,
-                    Hook::Egress => link.sent,
-                };
+            for (direction, interface) in [(Hook::Ingress, link.received), (Hook::Egress, link.sent)] {
+                let Some(side) = known.side(direction) else { continue };
+                let hook = state.interface_counters(side.hook.interface).hook(direction).seen;
                 known.judge(direction, Totals { interface, hook }, loaded);
             }
         }
@@ -521,6 +517,29 @@ mod tests {
     fn shown(state: &SensorState) -> Vec<(String, InterfaceState, bool, usize)> {
         let interfaces = state.interfaces().into_iter();
         interfaces.map(|shown| (shown.name, shown.state, shown.ingress.is_some(), shown.problems.len())).collect()
+    }
+
+    #[test]
+    fn what_is_named_must_be_there_and_readable_unless_it_is_waited_for() {
+        let link = |name: &str, hardware| LinkInfo { name: name.to_owned(), index: 3, hardware, ..LinkInfo::default() };
+        let links = [link("eth0", 1), link("ib0", 32)];
+        for (interfaces, wait, expected) in [
+            ("eth0", false, None),
+            ("eth0,veth*", false, None),
+            ("*", false, None),
+            ("eth1", false, Some("no interface named eth1; there are: eth0, ib0")),
+            ("eth1", true, None),
+            ("ib0", true, Some("interface ib0 carries neither")),
+        ] {
+            let interfaces = interfaces.split(',').map(|text| text.parse().unwrap()).collect();
+            let checked = Watch { interfaces, wait, ..Watch::default() }.check(&links);
+            let message = checked.as_ref().err().map(ToString::to_string);
+            match (expected, &message) {
+                (None, None) => {}
+                (Some(start), Some(message)) if message.starts_with(start) => {}
+                _ => panic!("{expected:?} expected, {message:?} found"),
+            }
+        }
     }
 
     #[test]

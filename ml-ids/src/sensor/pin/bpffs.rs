@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use log::info;
+use log::{info, warn};
 
 use super::PinError;
 
@@ -35,6 +35,12 @@ pub(super) fn prepare(directory: &Path) -> Result<(), PinError> {
         }
         mount(Path::new(MOUNT_POINT)).map_err(refused)?;
         info!("mounted the BPF file system at {MOUNT_POINT}");
+        if is_private_mount() {
+            warn!(
+                "the mount belongs to this process and its children alone (a private mount namespace): what is pinned is \
+                 gone when they end; mount it outside: mount -t bpf bpf {MOUNT_POINT}"
+            );
+        }
     }
     fs::create_dir_all(directory).map_err(|source| PinError::Io { action: "make", path: directory.to_owned(), source })
 }
@@ -49,6 +55,12 @@ fn is_bpffs(path: &Path) -> bool {
     // SAFETY: filled by the successful call.
     let found = unsafe { found.assume_init() };
     found.f_type == BPF_FS_MAGIC
+}
+
+/// Whether this process sees other mounts than the machine's first one.
+fn is_private_mount() -> bool {
+    let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
+    namespace("1").is_some_and(|first| namespace("self") != Some(first))
 }
 
 fn mount(at: &Path) -> io::Result<()> {

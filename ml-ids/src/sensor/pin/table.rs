@@ -8,7 +8,7 @@ use std::{
 
 use aya::maps::{Array, Map, MapData, MapInfo, RingBuf};
 use log::{info, warn};
-use ml_ids_common::{Life, LockedFlow, Profile, TABLE_READY, TableMeta};
+use ml_ids_common::{FlowCounters, Life, LockedFlow, Profile, TABLE_READY, TableMeta};
 
 use super::{
     LinkPins, PinError,
@@ -91,20 +91,27 @@ impl Table {
         LinkPins::find(&self.directory)
     }
 
-    /// The maps are ready: this process works on them now. `live` flows are in them.
-    pub(in crate::sensor) fn begin(&self, journal: &Journal, live: u64) {
+    /// The maps are ready: this process works on them now. `found` is what the kernel has counted into them so far.
+    pub(in crate::sensor) fn begin(&self, journal: &Journal, found: &FlowCounters) {
         let place = self.directory.display();
         if self.fresh {
             journal.seal(self.meta);
             info!("pinned a new flow table at {place}; it stays when this sensor ends");
             return;
         }
+        let live = found.opened.saturating_sub(found.ended());
         let before = journal.read().owner;
         let how = if before == 0 { "left in order".to_owned() } else { format!("process {before}, was killed") };
         info!("going on with the pinned flow table at {place}: {live} live flows; the previous sensor {how}");
         let lost = journal.write_off();
         if lost > 0 {
             warn!("{lost} flows that the previous sensor had taken from the kernel were lost before they were judged");
+        }
+        if found.lost_ring_full > 0 {
+            warn!(
+                "since this table was made, {} finished flows with {} packets were lost because the ring buffer was full",
+                found.lost_ring_full, found.lost_packets
+            );
         }
         journal.set_owner(std::process::id());
     }
