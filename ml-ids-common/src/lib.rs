@@ -21,6 +21,7 @@ mod fragment;
 mod frame;
 mod key;
 mod lifetime;
+mod meta;
 mod packet;
 mod parse;
 mod profile;
@@ -37,6 +38,7 @@ pub use fragment::{Datagram, DatagramKey, Fragment, MAX_DATAGRAMS};
 pub use frame::{FrameReader, SliceReader};
 pub use key::{Address, FlowKey, IpVersion};
 pub use lifetime::{Cost, PRESSED_QUIET_US, PRESSED_UNANSWERED_US, Patience, SWEEP_SLOTS, SweepAction, SweepFrame};
+pub use meta::{TABLE_READY, TableMeta};
 pub use packet::{Packet, Skip, TcpFlags};
 pub use parse::{MAX_EXTENSION_HEADERS, MAX_HEADER_OFFSET, MAX_VLAN_TAGS, parse_ethernet, parse_network};
 pub use profile::{ACTIVITY_LIMIT_US, BULK_GAP_US, FLOW_LIMIT_US, LINGER_US, Profile, SUBFLOW_GAP_US};
@@ -47,7 +49,7 @@ pub use segments::{MAX_PIECES, Segments};
 mod user {
     //! Marks what the agent exchanges with maps as plain data.
 
-    use crate::{Counters, Datagram, DatagramKey, FlowKey, FlowRecord, FlowState, LockedFlow, SlotRef};
+    use crate::{Counters, Datagram, DatagramKey, FlowKey, FlowRecord, FlowState, LockedFlow, SlotRef, TableMeta};
 
     // SAFETY: repr(C) structs of integers without padding; every bit pattern is valid.
     unsafe impl aya::Pod for FlowKey {}
@@ -65,4 +67,6 @@ mod user {
     unsafe impl aya::Pod for DatagramKey {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Datagram {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for TableMeta {}
 }

@@ -5,7 +5,9 @@ use aya_ebpf::{
     btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf, Stack},
     macros::btf_map,
 };
-use ml_ids_common::{COUNTER_SETS, Counters, Datagram, DatagramKey, FlowKey, LockedFlow, MAX_DATAGRAMS, SlotRef};
+use ml_ids_common::{
+    COUNTER_SETS, Counters, Datagram, DatagramKey, FlowKey, LockedFlow, MAX_DATAGRAMS, SlotRef, TableMeta,
+};
 
 /// A slot of the state array: a spin lock and the state that it guards.
 pub(crate) type Flow = LockedFlow<bpf_spin_lock>;
@@ -48,6 +50,10 @@ pub(crate) static RECORDS: RingBuf<(), RING_BYTES> = RingBuf::new();
 /// The books: a set for each interface, by the low bits of its index, and one of the sweep.
 #[btf_map]
 static COUNTERS: PerCpuArray<Counters, { COUNTER_SETS as usize }> = PerCpuArray::new();
+
+/// What the table is, for the agent that finds it pinned. No program reads it.
+#[btf_map]
+static META: Array<TableMeta, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
 
 /// The test clock in microseconds.
 #[btf_map]

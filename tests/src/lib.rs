@@ -5,6 +5,7 @@ pub mod agent;
 pub mod flows;
 pub mod lab;
 pub mod sensor;
+pub mod tally;
 pub mod tcx;
 
 use std::{

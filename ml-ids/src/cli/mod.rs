@@ -7,11 +7,13 @@ mod decap;
 mod exit;
 mod extract;
 mod model;
+mod presence;
 mod rows;
 mod run;
 mod score;
 mod score_capture;
 mod serve;
+mod unpin;
 mod wiring;
 
 use std::{env, process::ExitCode};
@@ -25,6 +27,7 @@ Examples:
   ml-ids extract capture.pcap -o flows.csv     78 features of every flow
   ml-ids score capture.pcap                    the same with verdicts
   ml-ids model inspect embedded                what the built-in model is
+  ml-ids unpin                                 detach what `run --pin` has left attached
 
 RUST_LOG sets the log level (error, warn, info, debug); RUST_LOG=info,verdict=warn shows alerts only.";
 
@@ -43,6 +46,7 @@ enum Command {
     Extract(extract::Args),
     Score(score::ScoreArgs),
     Model(model::ModelArgs),
+    Unpin(unpin::Args),
     #[command(hide = true)]
     Bench(bench::Args),
 }
@@ -58,6 +62,7 @@ pub fn main() -> ExitCode {
         Command::Extract(args) => extract::run(&args),
         Command::Score(args) => score::run(&args),
         Command::Model(args) => model::run(&args),
+        Command::Unpin(args) => unpin::run(&args),
         Command::Bench(args) => bench::run(&args),
     };
     let exit = result.unwrap_or_else(|error| {

@@ -3,17 +3,22 @@
 //! The API comes first, so that `/health` tells the truth while the model loads; the model comes before the capture,
 //! because its profile decides where flows end.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use clap::{ArgAction, builder::FalseyValueParser};
 use log::{error, info, warn};
 use ml_ids_common::{Counters, FlowCounters};
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinHandle, time::interval};
 
 use super::{
     decap::DecapArgs,
     exit::Exit,
+    presence::{PERIOD, Presence},
     serve::{ListenArgs, ModelArgs},
     wiring::{SensorView, load_model, shutdown_signal},
 };
@@ -22,7 +27,8 @@ use crate::{
     detect::{Judge, Pipeline, Stats, StatsSnapshot},
     model::Model,
     sensor::{
-        AttachMode, Drain, DrainReport, InterfacePattern, Options, Sensor, SensorError, Watch, default_interface,
+        AttachMode, Drain, DrainReport, InterfacePattern, Options, PIN_DIRECTORY, Sensor, SensorError, SensorState,
+        Watch, default_interface,
     },
     sink::Sinks,
 };
@@ -32,7 +38,8 @@ Examples:
   ml-ids run                                   the interface of the default route
   ml-ids run -i eth0 -i eth1 --attach mirror   two mirror (SPAN) ports
   ml-ids run -i 'veth*' -i wg0                 all veth interfaces, those that come later too, and a tunnel
-  ml-ids run -i eth0 --model forest.onnx --log-dir /var/log/ml-ids";
+  ml-ids run -i eth0 --model forest.onnx --log-dir /var/log/ml-ids
+  ml-ids run -i eth0 --pin                     goes on with the same flows after a restart or an upgrade";
 
 /// Watch interfaces: count flows in the kernel, judge each when it ends, serve the API
 #[derive(clap::Args)]
@@ -68,6 +75,13 @@ pub(super) struct Args {
     /// Least time between two looks for flows that end without a further packet; they end at most that much late
     #[arg(long, value_name = "SECONDS", default_value = "0.01", value_parser = seconds)]
     sweep_interval: Duration,
+    /// Keep the programs attached and the flow table in the kernel when the sensor ends, however it ends; the next one with
+    /// the same options goes on with the same flows, and nothing goes by uncounted in between. `ml-ids unpin` removes them
+    #[arg(long)]
+    pin: bool,
+    /// Where to pin: a directory of a BPF file system
+    #[arg(long, value_name = "DIR", default_value = PIN_DIRECTORY, requires = "pin")]
+    pin_dir: PathBuf,
     /// Where positive_predictions.log and negative_predictions.log go
     #[arg(long, value_name = "DIR", env = "LOG_DIR", default_value = "logs")]
     log_dir: PathBuf,
@@ -147,6 +161,9 @@ struct Running {
     drain: Drain,
     pipeline: Pipeline,
     stats: Arc<Stats>,
+    presence: Arc<Mutex<Presence>>,
+    /// Keeps the presence up to date.
+    reporting: JoinHandle<()>,
 }
 
 fn start(args: &Args, model: Arc<Model>, state: &AppState) -> Result<Running> {
@@ -157,6 +174,7 @@ fn start(args: &Args, model: Arc<Model>, state: &AppState) -> Result<Running> {
         ring_bytes: args.ring_bytes,
         linger: args.linger,
         sweep_interval: args.sweep_interval,
+        pin: args.pin.then(|| args.pin_dir.clone()),
     };
     let watch = Watch { interfaces: args.interfaces.clone(), attach: args.attach, wait: args.wait_for_interface };
     let sensor = Sensor::start(&watch, &options)?;
@@ -167,8 +185,12 @@ fn start(args: &Args, model: Arc<Model>, state: &AppState) -> Result<Running> {
             .with_context(|| {
             format!("cannot write logs to {}; choose another place with --log-dir", args.log_dir.display())
         })?;
+    let journal = sensor.journal();
     let (pipeline, sink) =
-        Pipeline::start(Judge::new(model), sinks, Arc::clone(&stats)).context("cannot start the scoring thread")?;
+        Pipeline::start(Judge::new(model), sinks, Arc::clone(&stats), move |records| journal.count_judged(records))
+            .context("cannot start the scoring thread")?;
+    let presence = Arc::new(Mutex::new(Presence::begin(&args.log_dir, args.pin)));
+    let reporting = report_presence(Arc::clone(&presence), Arc::clone(&sensor_state));
     let drain = sensor.drain(&options, sink)?;
     info!(
         "a table of {} flows takes {:.0} MiB of kernel memory with its buffers",
@@ -177,14 +199,29 @@ fn start(args: &Args, model: Arc<Model>, state: &AppState) -> Result<Running> {
     );
     state.set_sensor(Arc::new(SensorView { state: sensor_state, stats: Arc::clone(&stats) }));
     info!("logs go to {}; stop with Ctrl-C", args.log_dir.display());
-    Ok(Running { drain, pipeline, stats })
+    Ok(Running { drain, pipeline, stats, presence, reporting })
+}
+
+/// Notes every few seconds how many flows a kill would lose.
+fn report_presence(presence: Arc<Mutex<Presence>>, state: Arc<SensorState>) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let mut ticks = interval(PERIOD);
+        loop {
+            ticks.tick().await;
+            presence.lock().unwrap_or_else(PoisonError::into_inner).update(state.live_flows());
+        }
+    })
 }
 
 impl Running {
-    /// Detaches, flushes, judges what is left, and closes the books.
+    /// Detaches and flushes what is not pinned, judges what is left, and closes the books.
     async fn stop(self) -> Result<()> {
-        let Self { drain, pipeline, stats } = self;
+        let Self { drain, pipeline, stats, presence, reporting } = self;
+        reporting.abort();
+        // Ends by being aborted; what matters is that it writes no more.
+        let _ = reporting.await;
         let state = drain.state();
+        let pinned_at = drain.pinned_at().map(Path::to_owned);
         let report = tokio::task::spawn_blocking(move || {
             let report = drain.stop();
             pipeline.finish();
@@ -192,25 +229,33 @@ impl Running {
         })
         .await
         .context("the sensor could not be stopped")?;
-        let (counters, verdicts) = (state.counters(), stats.snapshot());
+        let (counters, verdicts) = (settled_counters(&state), stats.snapshot());
+        let live = counters.flows.opened.saturating_sub(counters.flows.ended());
+        presence.lock().unwrap_or_else(PoisonError::into_inner).end(live);
+        let (open, then) = if report.pinned {
+            (live, "stay open in the pinned table")
+        } else {
+            (report.flushed, "still open and flushed")
+        };
         info!(
-            "{} packets received, {} sent; {} flows opened, {} still open and flushed, {} judged, {} alerts",
-            counters.ingress.seen,
-            counters.egress.seen,
-            counters.flows.opened,
-            report.flushed,
-            verdicts.scored,
-            verdicts.alerts
+            "{} packets received, {} sent; {} flows opened, {open} {then}, {} judged, {} alerts",
+            counters.ingress.seen, counters.egress.seen, counters.flows.opened, verdicts.scored, verdicts.alerts
         );
         close_books(&counters, &report, &verdicts);
-        let lost = counters.flows.lost_ring_full;
-        if lost > 0 {
-            warn!(
-                "{lost} flows with {} packets were lost because the ring buffer was full",
-                counters.flows.lost_packets
+        if let Some(place) = pinned_at {
+            info!(
+                "the programs stay attached and go on counting, pinned at {}; `ml-ids unpin` removes them",
+                place.display()
             );
         }
-        let FlowCounters { evicted, evicted_packets, .. } = counters.flows;
+        let (flows, before) = (&counters.flows, &state.counters_at_start().flows);
+        let (lost, lost_packets) =
+            (flows.lost_ring_full - before.lost_ring_full, flows.lost_packets - before.lost_packets);
+        if lost > 0 {
+            warn!("{lost} flows with {lost_packets} packets were lost because the ring buffer was full");
+        }
+        let (evicted, evicted_packets) =
+            (flows.evicted - before.evicted, flows.evicted_packets - before.evicted_packets);
         if evicted > 0 {
             warn!("{evicted} flows with {evicted_packets} packets made room in a full flow table without being judged");
         }
@@ -218,19 +263,35 @@ impl Running {
     }
 }
 
+/// The counters, read again while a pinned hook is counting between two of them.
+fn settled_counters(state: &SensorState) -> Counters {
+    const TRIES: u32 = 100;
+    let mut counters = state.counters();
+    for _ in 0..TRIES {
+        if counters.ingress.balanced() && counters.egress.balanced() {
+            break;
+        }
+        counters = state.counters();
+    }
+    counters
+}
+
 /// Every packet is in a flow or skipped for a reason, every flow judged, discarded, evicted or lost: says so, or what is
-/// missing.
+/// missing. Where flows stay in a pinned table, other agents may have read records before this one, and the kernel goes on:
+/// then what this agent has read must have been judged.
 fn close_books(counters: &Counters, report: &DrainReport, verdicts: &StatsSnapshot) {
     let FlowCounters { opened, emitted, .. } = counters.flows;
-    let ended = counters.flows.ended() + report.flushed + report.discarded;
-    let arrived = emitted + report.flushed;
+    let DrainReport { taken, inherited, flushed, discarded, pinned } = *report;
+    let ended = counters.flows.ended() + flushed + discarded;
+    let arrived = taken + inherited + flushed;
     let judged = verdicts.scored + verdicts.other_protocol + verdicts.failed;
-    if counters.ingress.balanced() && counters.egress.balanced() && opened == ended && arrived == judged {
+    let whole = pinned || (opened == ended && emitted == taken);
+    if counters.ingress.balanced() && counters.egress.balanced() && whole && arrived == judged {
         info!("the books balance");
     } else {
         error!(
-            "the books do not balance: {opened} flows opened and {ended} ended, {arrived} left the kernel and {judged} \
-             were judged; ingress {:?}, egress {:?}",
+            "the books do not balance: {opened} flows opened and {ended} ended, {emitted} left the kernel, {arrived} \
+             arrived and {judged} were judged; ingress {:?}, egress {:?}",
             counters.ingress, counters.egress
         );
     }

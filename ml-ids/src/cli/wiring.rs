@@ -79,8 +79,11 @@ impl SensorHealth for SensorView {
         if fill > TABLE_NEARLY_FULL {
             degraded.push(format!("the flow table is {:.0} % full; raise --max-flows", fill * 100.0));
         }
+        // What was lost before this agent came was said when it came.
+        let before = self.state.counters_at_start();
         for (hook, books) in [(Hook::Ingress, &ingress), (Hook::Egress, &egress)] {
-            let lost = books.skipped.get(Skip::TableFull as usize).copied().unwrap_or(0);
+            let full = |books: &HookCounters| books.skipped.get(Skip::TableFull as usize).copied().unwrap_or(0);
+            let lost = full(books).saturating_sub(full(before.hook(hook)));
             if lost > 0 {
                 degraded.push(format!("{lost} {} packets found the flow table full; raise --max-flows", hook.name()));
             }
@@ -89,11 +92,10 @@ impl SensorHealth for SensorView {
         if pressed {
             degraded.push("the flow table is nearly full: unanswered and quiet flows end early".to_owned());
         }
-        if flows.lost_ring_full > 0 {
-            degraded.push(format!(
-                "{} finished flows were lost because the ring buffer was full; raise --ring-bytes",
-                flows.lost_ring_full
-            ));
+        let lost = flows.lost_ring_full.saturating_sub(before.flows.lost_ring_full);
+        if lost > 0 {
+            degraded
+                .push(format!("{lost} finished flows were lost because the ring buffer was full; raise --ring-bytes"));
         }
         if self.state.sweep_failures() > 0 {
             degraded.push(format!("the kernel refused {} sweeps; flows end late", self.state.sweep_failures()));

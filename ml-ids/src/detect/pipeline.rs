@@ -27,15 +27,21 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// Starts the thread. Returns where to send batches.
+    /// Starts the thread. Returns where to send batches. `done` is told how many records of each have been dealt with, after
+    /// the verdicts have been written.
     ///
     /// # Errors
     /// When the thread cannot be started.
-    pub fn start(judge: Judge, sinks: Sinks, stats: Arc<Stats>) -> io::Result<(Self, SyncSender<Vec<FlowRecord>>)> {
+    pub fn start(
+        judge: Judge,
+        sinks: Sinks,
+        stats: Arc<Stats>,
+        done: impl Fn(u64) + Send + 'static,
+    ) -> io::Result<(Self, SyncSender<Vec<FlowRecord>>)> {
         let (sender, receiver) = sync_channel(QUEUE_BATCHES);
         let thread = thread::Builder::new()
             .name("ml-ids-score".to_owned())
-            .spawn(move || work(&judge, sinks, &stats, &receiver))?;
+            .spawn(move || work(&judge, sinks, &stats, &receiver, done))?;
         Ok((Self { thread }, sender))
     }
 
@@ -47,7 +53,7 @@ impl Pipeline {
     }
 }
 
-fn work(judge: &Judge, mut sinks: Sinks, stats: &Stats, receiver: &Receiver<Vec<FlowRecord>>) {
+fn work(judge: &Judge, mut sinks: Sinks, stats: &Stats, receiver: &Receiver<Vec<FlowRecord>>, done: impl Fn(u64)) {
     while let Ok(mut records) = receiver.recv() {
         let received = records.len();
         records.retain(is_judged);
@@ -66,5 +72,6 @@ fn work(judge: &Judge, mut sinks: Sinks, stats: &Stats, receiver: &Receiver<Vec<
             }
         }
         sinks.flush();
+        done(received as u64);
     }
 }

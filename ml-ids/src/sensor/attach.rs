@@ -1,17 +1,25 @@
 //! Attaching programs: which directions of an interface, and the first place of each direction's chain that the kernel
 //! takes, native XDP before generic XDP before TCX before clsact.
 
-use aya::programs::{
-    LinkOrder, ProgramError, TcAttachType, XdpMode,
-    tc::{NlOptions, TcAttachOptions, qdisc_add_clsact},
+use std::{io, path::PathBuf};
+
+use aya::{
+    programs::{
+        LinkOrder, ProgramError, TcAttachType, XdpMode,
+        links::FdLink,
+        tc::{NlOptions, SchedClassifierLink, TcAttachOptions, qdisc_add_clsact},
+        xdp::XdpLink,
+    },
+    util::KernelVersion,
 };
-use log::info;
+use log::{info, warn};
 use ml_ids_common::Hook;
 
 use super::{
     hook::{AttachedHook, HookLink, Order, Place, program},
     interface::Interface,
     load::{Loaded, SensorError, denied, os_error},
+    pin::{PinError, PinnedLink, link_error, remove},
 };
 
 /// Which directions of an interface are watched.
@@ -56,6 +64,11 @@ pub(super) fn attach(
     direction: Hook,
     first: usize,
 ) -> Result<(AttachedHook, usize), SensorError> {
+    if first == 0
+        && let Some(taken) = take_over(loaded, interface, direction)
+    {
+        return Ok(taken);
+    }
     let mut refused: Option<(&'static str, ProgramError)> = None;
     for (at, place) in Place::chain(interface, direction).iter().copied().enumerate().skip(first) {
         let name = place.name(direction);
@@ -63,8 +76,14 @@ pub(super) fn attach(
         if refused.as_ref().is_some_and(|(hook, _)| *hook == name) {
             continue;
         }
+        if loaded.pins.is_some() {
+            can_be_pinned(interface, direction, place)?;
+        }
         match link(loaded, interface, direction, place)? {
-            Ok(link) => return Ok((AttachedHook { interface: interface.index, direction, place, _link: link }, at)),
+            Ok(link) => {
+                let link = pin(loaded, interface, direction, place, link)?;
+                return Ok((AttachedHook { interface: interface.index, direction, place, link }, at));
+            }
             // Somebody's XDP program may take packets away before any later hook sees them.
             Err(error) if first == 0 && place.is_xdp() && is_busy(&error) => {
                 return Err(SensorError::Busy { interface: interface.name.clone() });
@@ -82,6 +101,83 @@ pub(super) fn attach(
         interface: interface.clone(),
         source: Box::new(source),
     })(error))
+}
+
+/// Gives the link that an earlier agent left here this agent's program, in place: no packet goes by uncounted. Where that
+/// cannot be done, the link is removed.
+fn take_over(loaded: &mut Loaded, interface: &Interface, direction: Hook) -> Option<(AttachedHook, usize)> {
+    let (path, place) = loaded.pins.as_mut()?.claim(interface.index, direction)?;
+    let swapped = match Place::chain(interface, direction).iter().position(|other| *other == place) {
+        Some(at) => replace(loaded, interface, direction, place, path.clone()).map(|link| (link, at)),
+        None => Err("it is no longer where this direction is watched".to_owned()),
+    };
+    match swapped {
+        Ok((link, at)) => {
+            Some((AttachedHook { interface: interface.index, direction, place, link: HookLink::Pinned(link) }, at))
+        }
+        Err(error) => {
+            warn!("the pinned {} on {} is replaced by a new one: {error}", place.name(direction), interface.name);
+            remove(&path);
+            None
+        }
+    }
+}
+
+fn replace(
+    loaded: &mut Loaded,
+    interface: &Interface,
+    direction: Hook,
+    place: Place,
+    path: PathBuf,
+) -> Result<PinnedLink, String> {
+    let name = program(place, direction, interface.layer);
+    let swapped = if place.is_xdp() {
+        let program = loaded.xdp(name).map_err(|error| error.to_string())?;
+        PinnedLink::update(path, |link| {
+            let id = program.attach_to_link(XdpLink::try_from(link).map_err(link_error)?)?;
+            FdLink::try_from(program.take_link(id)?).map_err(link_error)
+        })
+    } else {
+        let program = loaded.classifier(name).map_err(|error| error.to_string())?;
+        PinnedLink::update(path, |link| {
+            let id = program.attach_to_link(SchedClassifierLink::try_from(link).map_err(link_error)?)?;
+            FdLink::try_from(program.take_link(id)?).map_err(link_error)
+        })
+    };
+    swapped.map_err(|error| root_cause(&error))
+}
+
+/// Whether an attachment at this place is a link on this kernel.
+fn can_be_pinned(interface: &Interface, direction: Hook, place: Place) -> Result<(), PinError> {
+    let kernel = match place {
+        Place::DriverXdp | Place::GenericXdp if kernel_before(5, 9) => "5.9",
+        Place::Clsact(_) => "6.6",
+        _ => return Ok(()),
+    };
+    Err(PinError::NoLink { hook: place.name(direction), interface: interface.name.clone(), kernel })
+}
+
+fn kernel_before(major: u8, minor: u8) -> bool {
+    KernelVersion::current().is_ok_and(|running| running < KernelVersion::new(major, minor, 0))
+}
+
+/// Pins a link if this agent's are to outlive it.
+fn pin(
+    loaded: &Loaded,
+    interface: &Interface,
+    direction: Hook,
+    place: Place,
+    link: HookLink,
+) -> Result<HookLink, SensorError> {
+    let Some(pins) = &loaded.pins else { return Ok(link) };
+    let failed = |source| SensorError::Io { action: "pin a link", source };
+    let link = match link {
+        HookLink::Xdp(link) => FdLink::try_from(link),
+        HookLink::Classifier(link) => FdLink::try_from(link),
+        HookLink::Pinned(link) => return Ok(HookLink::Pinned(link)),
+    };
+    let link = link.map_err(|error| failed(io::Error::other(error)))?;
+    pins.pin(link, interface.index, direction, place).map(HookLink::Pinned).map_err(failed)
 }
 
 /// Attaches at one place. What the kernel says to it is the inner result.

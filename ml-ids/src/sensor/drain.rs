@@ -7,6 +7,7 @@
 use std::{
     io,
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
+    path::Path,
     sync::{Arc, Mutex, PoisonError, TryLockError, mpsc::SyncSender},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -20,7 +21,9 @@ use super::{
     Options, SensorError, SensorState,
     clock::{boot_to_unix_us, monotonic_us},
     due::DueTimes,
+    journal::Journal,
     load::Loaded,
+    pin::{Leftovers, Table},
     pressure::Pressure,
     sweep::sweep,
     wake::{Waker, wait},
@@ -49,15 +52,23 @@ pub struct Drain {
     stop: Waker,
     watching: WatchThread,
     state: Arc<SensorState>,
+    table: Option<Table>,
 }
 
-/// What became of the flows that were still open when the sensor stopped.
+/// What went through this thread besides the flows that ended by themselves, and what became of those that were still open
+/// when the sensor stopped.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DrainReport {
+    /// Records that the kernel sent and this thread read.
+    pub taken: u64,
+    /// Flows of a pinned table that was not gone on with: records that were still to be read, and open flows.
+    pub inherited: u64,
     /// Flows that were emitted with reason `shutdown`.
     pub flushed: u64,
     /// Flows too short for the profile.
     pub discarded: u64,
+    /// The hooks stay attached and the open flows open: they are pinned.
+    pub pinned: bool,
 }
 
 impl Drain {
@@ -65,6 +76,8 @@ impl Drain {
         loaded: Arc<Mutex<Loaded>>,
         watcher: Watcher,
         state: Arc<SensorState>,
+        journal: Arc<Journal>,
+        mut table: Option<Table>,
         options: &Options,
         sink: Sink,
     ) -> Result<Self, SensorError> {
@@ -75,17 +88,18 @@ impl Drain {
         let failed = |source| SensorError::Io { action: "create an event descriptor", source };
         let stop = Waker::new().map_err(failed)?;
         let stopped = stop.try_clone().map_err(failed)?;
+        let leftovers = table.as_mut().and_then(Table::take_leftovers);
         let worker = Worker {
             loaded,
-            records,
+            outlet: Outlet { records, state: Arc::clone(&state), journal, sink, taken: 0 },
             states,
             due_times,
             due: Vec::new(),
             pressure: Pressure::default(),
             next_round: Instant::now(),
-            state: Arc::clone(&state),
+            leftovers,
+            inherited: 0,
             options: options.clone(),
-            sink,
             stopped,
         };
         let thread = thread::Builder::new()
@@ -93,7 +107,16 @@ impl Drain {
             .spawn(move || worker.run())
             .map_err(|source| SensorError::Io { action: "start the drain thread", source })?;
         let watching = watcher.start()?;
-        Ok(Self { thread, stop, watching, state })
+        if let Some(table) = &mut table {
+            table.keep();
+        }
+        Ok(Self { thread, stop, watching, state, table })
+    }
+
+    /// Where the pinned table is, if there is one.
+    #[must_use]
+    pub fn pinned_at(&self) -> Option<&Path> {
+        self.table.as_ref().map(Table::directory)
     }
 
     /// Live state of the sensor.
@@ -102,11 +125,12 @@ impl Drain {
         Arc::clone(&self.state)
     }
 
-    /// Detaches all hooks, flushes the open flows into the sink and waits for the thread to end.
+    /// Detaches all hooks, flushes the open flows into the sink and waits for the thread to end. What is pinned stays
+    /// attached and open.
     #[must_use]
     pub fn stop(self) -> DrainReport {
-        let Self { thread, stop, watching, state: _ } = self;
-        // From here on no packet changes a flow.
+        let Self { thread, stop, watching, state: _, table: _table } = self;
+        // From here on no packet changes a flow, unless it is pinned.
         watching.stop();
         if let Err(error) = stop.wake() {
             error!("cannot wake the drain thread: {error}");
@@ -120,7 +144,7 @@ impl Drain {
 
 struct Worker {
     loaded: Arc<Mutex<Loaded>>,
-    records: RingBuf<MapData>,
+    outlet: Outlet,
     states: Array<MapData, LockedFlow<u32>>,
     due_times: DueTimes,
     /// Slots that the last look found due, kept for its memory.
@@ -128,20 +152,24 @@ struct Worker {
     pressure: Pressure,
     /// When the next round through a table that is nearly full begins.
     next_round: Instant,
-    state: Arc<SensorState>,
+    /// What a pinned table that is not gone on with still held.
+    leftovers: Option<Leftovers>,
+    inherited: u64,
     options: Options,
-    sink: Sink,
     stopped: Waker,
 }
 
 impl Worker {
     fn run(mut self) -> DrainReport {
+        if let Some(leftovers) = self.leftovers.take() {
+            self.inherit(leftovers);
+        }
         let mut next_look = Instant::now();
         loop {
             let began = Instant::now();
             if began >= next_look {
                 let wanted = self.look();
-                if !forward(&mut self.records, &self.state, &self.sink) {
+                if !self.outlet.forward() {
                     break;
                 }
                 let took = began.elapsed();
@@ -151,7 +179,7 @@ impl Worker {
                 Ok(Woken::Stop) => break,
                 Ok(Woken::Record) => {
                     thread::sleep(COLLECT);
-                    if !forward(&mut self.records, &self.state, &self.sink) {
+                    if !self.outlet.forward() {
                         break;
                     }
                 }
@@ -170,9 +198,9 @@ impl Worker {
         let now_us = monotonic_us();
         self.due.clear();
         let scan = self.due_times.scan(now_us, &mut self.due);
-        self.state.set_entries(scan.used);
+        self.outlet.state.set_entries(scan.used);
         if let Some(on) = self.pressure.observe(scan.used, self.options.max_flows) {
-            self.state.set_pressed(on);
+            self.outlet.state.set_pressed(on);
             if on {
                 warn!(
                     "{} of {} flow table slots are in use: unanswered and quiet flows end early; raise --max-flows if \
@@ -214,21 +242,21 @@ impl Worker {
                 }
             };
             if let Err(error) = swept {
-                if self.state.sweep_failures() == 0 {
+                if self.outlet.state.sweep_failures() == 0 {
                     warn!("{:#}", anyhow::Error::from(error));
                 }
-                self.state.count_sweep_failure();
+                self.outlet.state.count_sweep_failure();
                 return;
             }
             // A pipeline that is gone shows at the next hand-over.
-            let _ = forward(&mut self.records, &self.state, &self.sink);
+            let _ = self.outlet.forward();
         }
     }
 
     /// Sleeps until there is a record, the stop signal, or the time is up.
     fn wait(&self, timeout: Duration) -> io::Result<Woken> {
         // SAFETY: the ring buffer owns the descriptor and outlives the borrow.
-        let records = unsafe { BorrowedFd::borrow_raw(self.records.as_raw_fd()) };
+        let records = unsafe { BorrowedFd::borrow_raw(self.outlet.records.as_raw_fd()) };
         let [record, stop] = wait([records, self.stopped.as_fd()], timeout)?;
         Ok(if stop {
             Woken::Stop
@@ -239,36 +267,84 @@ impl Worker {
         })
     }
 
+    /// Ends the flows of a table that nothing counts into any more.
+    fn inherit(&mut self, leftovers: Leftovers) {
+        let Leftovers { mut records, states, slots } = leftovers;
+        let Outlet { state, journal, sink, .. } = &self.outlet;
+        let (finished, _) = drain(&mut records, state, journal, sink);
+        let mut open = DrainReport::default();
+        // A pipeline that is gone shows at the next hand-over.
+        let _ = flush(&states, &slots, self.options.profile, journal, sink, &mut open);
+        self.inherited = finished + open.flushed;
+        info!(
+            "{finished} finished and {} open flows of the former table are judged, {} are too short",
+            open.flushed, open.discarded
+        );
+    }
+
     /// Hands over what is in the ring buffer and what is still open.
     fn finish(self) -> DrainReport {
-        let Self { mut records, states, due_times, state, options, sink, .. } = self;
-        let mut report = DrainReport::default();
-        if !forward(&mut records, &state, &sink) {
-            return report;
-        }
-        let offset = boot_to_unix_us();
-        let profile: Profile = options.profile;
-        let mut batch = Vec::with_capacity(BATCH);
-        for slot in due_times.used() {
-            let Ok(LockedFlow { state, .. }) = states.get(&slot, 0) else { continue };
-            if state.life != Life::Open as u8 {
-                continue;
-            }
-            if state.packets() < profile.min_packets() {
-                report.discarded += 1;
-                continue;
-            }
-            report.flushed += 1;
-            batch.push(FlowRecord::finish(state, EndReason::Shutdown).rebased(offset));
-            if batch.len() == BATCH && sink.send(std::mem::take(&mut batch)).is_err() {
-                return report;
-            }
-        }
-        // The pipeline ends when the sink is dropped with this worker.
-        if !batch.is_empty() && sink.send(batch).is_err() {
+        let Self { mut outlet, states, due_times, options, inherited, .. } = self;
+        let pinned = options.pin.is_some();
+        let going = outlet.forward();
+        let Outlet { journal, sink, taken, .. } = outlet;
+        let mut report = DrainReport { taken, inherited, pinned, ..DrainReport::default() };
+        if pinned {
+            journal.set_owner(0);
+        } else if going && !flush(&states, &due_times.used(), options.profile, &journal, &sink, &mut report) {
             error!("the pipeline ended before the last open flows were handed over");
         }
+        // The pipeline ends when the sink is dropped with this worker.
         report
+    }
+}
+
+/// Ends the open flows among `slots` and hands them over. False when the pipeline is gone.
+fn flush(
+    states: &Array<MapData, LockedFlow<u32>>,
+    slots: &[u32],
+    profile: Profile,
+    journal: &Journal,
+    sink: &Sink,
+    report: &mut DrainReport,
+) -> bool {
+    let offset = boot_to_unix_us();
+    let mut batch = Vec::with_capacity(BATCH);
+    for slot in slots {
+        let Ok(LockedFlow { state, .. }) = states.get(slot, 0) else { continue };
+        if state.life != Life::Open as u8 {
+            continue;
+        }
+        if state.packets() < profile.min_packets() {
+            report.discarded += 1;
+            continue;
+        }
+        report.flushed += 1;
+        journal.count_taken(1);
+        batch.push(FlowRecord::finish(state, EndReason::Shutdown).rebased(offset));
+        if batch.len() == BATCH && sink.send(std::mem::take(&mut batch)).is_err() {
+            return false;
+        }
+    }
+    batch.is_empty() || sink.send(batch).is_ok()
+}
+
+/// The way of finished flows from the ring buffer to the pipeline.
+struct Outlet {
+    records: RingBuf<MapData>,
+    state: Arc<SensorState>,
+    journal: Arc<Journal>,
+    sink: Sink,
+    taken: u64,
+}
+
+impl Outlet {
+    /// Empties the ring buffer. False when the pipeline is gone.
+    fn forward(&mut self) -> bool {
+        let Self { records, state, journal, sink, taken } = self;
+        let (read, going) = drain(records, state, journal, sink);
+        *taken += read;
+        going
     }
 }
 
@@ -279,23 +355,30 @@ enum Woken {
     Time,
 }
 
-/// Empties the ring buffer. False when the pipeline is gone.
-fn forward(records: &mut RingBuf<MapData>, state: &SensorState, sink: &Sink) -> bool {
+/// Empties a ring buffer. Returns how many records were in it, and false when the pipeline is gone.
+fn drain(records: &mut RingBuf<MapData>, state: &SensorState, journal: &Journal, sink: &Sink) -> (u64, bool) {
     let offset = boot_to_unix_us();
+    let mut taken = 0;
     loop {
         let mut batch = Vec::with_capacity(BATCH);
         while batch.len() < BATCH {
             let Some(item) = records.next() else { break };
             match FlowRecord::from_bytes(&item) {
-                Some(record) => batch.push(record.rebased(offset)),
+                Some(record) => {
+                    // Before the item is released: an agent that is killed in between reports it lost, and the next one
+                    // reads it again.
+                    journal.count_taken(1);
+                    taken += 1;
+                    batch.push(record.rebased(offset));
+                }
                 None => state.count_malformed_record(),
             }
         }
         if batch.is_empty() {
-            return true;
+            return (taken, true);
         }
         if sink.send(batch).is_err() {
-            return false;
+            return (taken, false);
         }
     }
 }

@@ -3,7 +3,10 @@
 use aya::programs::{tc::SchedClassifierLink, xdp::XdpLink};
 use ml_ids_common::Hook;
 
-use super::interface::{Interface, Layer};
+use super::{
+    interface::{Interface, Layer},
+    pin::PinnedLink,
+};
 
 /// How received packets are seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +89,22 @@ impl Place {
         }
     }
 
+    /// Those whose attachment is a link that can be pinned.
+    pub(super) const PINNABLE: &[Self] =
+        &[Self::DriverXdp, Self::GenericXdp, Self::Tcx(Order::First), Self::Tcx(Order::Last)];
+
+    /// The name in the file name of a pin.
+    pub(super) const fn slug(self) -> &'static str {
+        match self {
+            Self::DriverXdp => "xdp-native",
+            Self::GenericXdp => "xdp-generic",
+            Self::Tcx(Order::First) => "tcx-first",
+            Self::Tcx(Order::Last) => "tcx-last",
+            Self::Clsact(Order::First) => "clsact-first",
+            Self::Clsact(Order::Last) => "clsact-last",
+        }
+    }
+
     /// What it is called, given the direction.
     pub(super) const fn name(self, direction: Hook) -> &'static str {
         match direction {
@@ -126,25 +145,32 @@ pub(super) const fn program(place: Place, direction: Hook, layer: Layer) -> &'st
     }
 }
 
-/// What keeps a program attached. Dropping it detaches.
+/// What keeps a program attached. Dropping it detaches, unless it is pinned.
 #[derive(Debug)]
-#[expect(dead_code, reason = "held for what dropping it does")]
 pub(super) enum HookLink {
     Xdp(XdpLink),
     Classifier(SchedClassifierLink),
+    Pinned(PinnedLink),
 }
 
-/// A program attached to one direction of one interface, for as long as the value lives.
+/// A program attached to one direction of one interface, for as long as the value lives, and longer if it is pinned.
 #[derive(Debug)]
 pub(super) struct AttachedHook {
     /// Index of the interface.
     pub(super) interface: u32,
     pub(super) direction: Hook,
     pub(super) place: Place,
-    pub(super) _link: HookLink,
+    pub(super) link: HookLink,
 }
 
 impl AttachedHook {
+    /// Detaches at once, pinned or not.
+    pub(super) fn detach(self) {
+        if let HookLink::Pinned(link) = self.link {
+            link.detach();
+        }
+    }
+
     /// How received packets are seen by it.
     pub(super) const fn ingress(&self) -> IngressHook {
         self.place.ingress()

@@ -3,6 +3,7 @@
 use std::{
     fs, io,
     os::fd::{AsFd as _, AsRawFd as _},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -13,13 +14,20 @@ use aya::{
 };
 use ml_ids_common::{Counters, Datagram, DatagramKey, Decap, LINGER_US, LockedFlow, Profile};
 
-use super::{due::DueTimes, interface::InterfaceError, kernel::Kernel, sweep};
+use super::{
+    due::DueTimes,
+    interface::InterfaceError,
+    journal::Journal,
+    kernel::Kernel,
+    pin::{LinkPins, PINNED, PinError, Table, digest},
+    sweep,
+};
 
 /// The eBPF object, built by `build.rs`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ml-ids"));
 
 /// Elements of the hash table beyond one a slot: each CPU keeps some back.
-const SPARE_KEYS: u32 = 1024;
+pub(super) const SPARE_KEYS: u32 = 1024;
 
 /// How the sensor is set up.
 #[derive(Clone, Debug)]
@@ -36,6 +44,36 @@ pub struct Options {
     pub linger: Duration,
     /// Least time between two looks for flows that are due.
     pub sweep_interval: Duration,
+    /// Directory of a BPF file system in which maps and links outlive the agent.
+    pub pin: Option<PathBuf>,
+}
+
+/// What the programs are loaded with.
+#[derive(Debug)]
+pub(super) struct Globals {
+    profile: u8,
+    linger: u64,
+    decap: u8,
+    test_clock: u8,
+}
+
+impl Globals {
+    /// Two programs with one digest behave alike.
+    pub(super) fn digest(&self) -> u64 {
+        digest(&format!("{self:?}"))
+    }
+}
+
+impl Options {
+    /// `test_clock`: the time is taken from a map.
+    pub(super) fn globals(&self, test_clock: bool) -> Globals {
+        Globals {
+            profile: self.profile as u8,
+            linger: u64::try_from(self.linger.as_micros()).unwrap_or(u64::MAX),
+            decap: self.decap.0,
+            test_clock: u8::from(test_clock),
+        }
+    }
 }
 
 impl Default for Options {
@@ -47,6 +85,7 @@ impl Default for Options {
             ring_bytes: 16 << 20,
             linger: Duration::from_micros(LINGER_US),
             sweep_interval: Duration::from_millis(10),
+            pin: None,
         }
     }
 }
@@ -57,6 +96,9 @@ pub enum SensorError {
     /// An interface is missing or of the wrong kind.
     #[error(transparent)]
     Interface(#[from] InterfaceError),
+    /// Maps and links cannot be pinned.
+    #[error(transparent)]
+    Pin(#[from] PinError),
     /// Not allowed.
     #[error(
         "no permission to {action}: run as root, or give the binary CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON \
@@ -68,8 +110,8 @@ pub enum SensorError {
     },
     /// Somebody else is already there.
     #[error(
-        "interface {interface} already has an XDP program; stop the other sensor or detach it with \
-         `ip link set dev {interface} xdp off`"
+        "interface {interface} already has an XDP program; stop the other sensor, remove a pinned one with \
+         `ml-ids unpin`, or detach a program of somebody else with `ip link set dev {interface} xdp off`"
     )]
     Busy {
         /// The interface.
@@ -135,6 +177,8 @@ pub enum SensorError {
 /// The loaded object.
 pub(super) struct Loaded {
     pub(super) ebpf: Ebpf,
+    /// Where links outlive the agent, if they are to.
+    pub(super) pins: Option<LinkPins>,
 }
 
 impl Loaded {
@@ -144,32 +188,40 @@ impl Loaded {
 
     /// Loads all programs with the kernel's clock.
     pub(super) fn load(options: &Options) -> Result<Self, SensorError> {
-        Self::load_with(options, false)
+        Self::load_with(options, false, None)
+    }
+
+    /// The same on the maps that are pinned in a table, or are to be.
+    pub(super) fn load_pinned(options: &Options, table: &Table) -> Result<Self, SensorError> {
+        Self::load_with(options, false, Some(table))
     }
 
     /// `test_clock`: take the time from a map.
-    pub(super) fn load_with(options: &Options, test_clock: bool) -> Result<Self, SensorError> {
-        let mut loaded = Self::create(options, test_clock, VerifierLogLevel::default())?;
+    pub(super) fn load_with(options: &Options, test_clock: bool, table: Option<&Table>) -> Result<Self, SensorError> {
+        let mut loaded = Self::create(options, test_clock, table, VerifierLogLevel::default())?;
         loaded.xdp("ingress")?.load().map_err(refused("ingress"))?;
         loaded.classifier("egress")?;
         loaded.xdp("sweep")?.load().map_err(refused("sweep"))?;
-        loaded.xdp("fill")?.load().map_err(refused("fill"))?;
-        sweep::fill(loaded.xdp("fill")?, options.max_flows)?;
+        // Slots of a table that is gone on with are in use or on the stack.
+        if table.is_none_or(Table::is_fresh) {
+            loaded.xdp("fill")?.load().map_err(refused("fill"))?;
+            sweep::fill(loaded.xdp("fill")?, options.max_flows)?;
+        }
         Ok(loaded)
     }
 
-    /// Creates the maps; no program is loaded yet.
+    /// Creates the maps, or takes those of a pinned table; no program is loaded yet.
     pub(super) fn create(
         options: &Options,
         test_clock: bool,
+        table: Option<&Table>,
         log_level: VerifierLogLevel,
     ) -> Result<Self, SensorError> {
         let kernel = Kernel::probe()?;
-        let linger = u64::try_from(options.linger.as_micros()).unwrap_or(u64::MAX);
-        let profile = options.profile as u8;
-        let decap = options.decap.0;
-        let (test_clock, frags) = (u8::from(test_clock), u8::from(kernel.frags));
-        let ebpf = EbpfLoader::new()
+        let Globals { profile, linger, decap, test_clock } = options.globals(test_clock);
+        let frags = u8::from(kernel.frags);
+        let mut loader = EbpfLoader::new();
+        loader
             .override_global("PROFILE", &profile, true)
             .override_global("LINGER", &linger, true)
             .override_global("TEST_CLOCK", &test_clock, true)
@@ -181,10 +233,14 @@ impl Loaded {
             .map_max_entries("FREE", options.max_flows)
             .map_max_entries("DUE", options.max_flows)
             .map_max_entries("RECORDS", options.ring_bytes)
-            .verifier_log_level(log_level)
-            .load(&kernel.fit(OBJECT))
-            .map_err(denied("create eBPF maps", SensorError::Load))?;
-        Ok(Self { ebpf })
+            .verifier_log_level(log_level);
+        if let Some(table) = table {
+            for map in PINNED {
+                loader.map_pin_path(map.name, table.path(map.name));
+            }
+        }
+        let ebpf = loader.load(&kernel.fit(OBJECT)).map_err(denied("create eBPF maps", SensorError::Load))?;
+        Ok(Self { ebpf, pins: table.map(Table::links) })
     }
 
     pub(super) fn xdp(&mut self, name: &'static str) -> Result<&mut Xdp, SensorError> {
@@ -226,6 +282,12 @@ impl Loaded {
             .map_err(|source| SensorError::Io { action: "map the due times of the flow table into memory", source })
     }
 
+    /// What the agent writes down in the kernel.
+    pub(super) fn journal(&mut self) -> Result<Journal, SensorError> {
+        let Some(Map::Array(map)) = self.ebpf.map("META") else { return Err(SensorError::Missing("META")) };
+        Journal::map(map.fd().as_fd()).map_err(|source| SensorError::Io { action: "map META into memory", source })
+    }
+
     /// Kernel memory of all maps, in bytes, as the kernel accounts for it.
     pub(super) fn memory_bytes(&self) -> u64 {
         self.ebpf.maps().filter_map(|(_, map)| memory_of(map)).sum()
@@ -245,13 +307,23 @@ impl Loaded {
 
 /// What the kernel says that a map takes: `memlock` in its descriptor's `/proc` entry.
 fn memory_of(map: &Map) -> Option<u64> {
-    let data = match map {
-        Map::Array(data) | Map::HashMap(data) | Map::PerCpuArray(data) | Map::RingBuf(data) | Map::Stack(data) => data,
-        _ => return None,
-    };
+    let data = data_of(map)?;
     let path = format!("/proc/self/fdinfo/{}", data.fd().as_fd().as_raw_fd());
     let text = fs::read_to_string(path).ok()?;
     text.lines().find_map(|line| line.strip_prefix("memlock:")?.trim().parse().ok())
+}
+
+/// The map itself, of the types that the object has.
+pub(super) const fn data_of(map: &Map) -> Option<&MapData> {
+    match map {
+        Map::Array(data)
+        | Map::HashMap(data)
+        | Map::LruHashMap(data)
+        | Map::PerCpuArray(data)
+        | Map::RingBuf(data)
+        | Map::Stack(data) => Some(data),
+        _ => None,
+    }
 }
 
 fn refused(program: &'static str) -> impl Fn(ProgramError) -> SensorError {

@@ -7,10 +7,12 @@ mod drain;
 mod due;
 mod hook;
 mod interface;
+mod journal;
 mod kernel;
 mod links;
 mod load;
 mod pattern;
+mod pin;
 mod pressure;
 mod replay;
 mod status;
@@ -26,8 +28,10 @@ pub use attach::AttachMode;
 pub use drain::{Drain, DrainReport};
 pub use hook::{EgressHook, IngressHook};
 pub use interface::{InterfaceError, default_interface};
+pub use journal::Journal;
 pub use load::{Options, SensorError};
 pub use pattern::{InterfacePattern, PatternError};
+pub use pin::{PIN_DIRECTORY, PinError, Removed, remove_all};
 pub use replay::KernelReplay;
 pub use status::{InterfaceState, SensorState, WatchedInterface};
 pub use watch::Watch;
@@ -36,17 +40,20 @@ use std::sync::{Arc, Mutex};
 
 use links::Links;
 use load::Loaded;
+use pin::Table;
 use watch::Watcher;
 
-/// A sensor that is attached and counting. Dropping it detaches every hook.
+/// A sensor that is attached and counting. Dropping it detaches every hook, but for those that are pinned.
 pub struct Sensor {
     watcher: Watcher,
     loaded: Arc<Mutex<Loaded>>,
     state: Arc<SensorState>,
+    journal: Arc<Journal>,
+    table: Option<Table>,
 }
 
 impl Sensor {
-    /// Loads the kernel side and attaches it to every interface that is meant and there.
+    /// Loads the kernel side, or takes over a pinned one, and attaches it to every interface that is meant and there.
     ///
     /// # Errors
     /// What failed, on which object, and what to do about it.
@@ -54,11 +61,19 @@ impl Sensor {
         let failed = |source| SensorError::Io { action: "list the interfaces", source };
         let mut links = Links::open().map_err(failed)?;
         watch.check(&links.list().map_err(failed)?)?;
-        let mut loaded = Loaded::load(options)?;
+        let table = options.pin.as_deref().map(|root| Table::open(root, options)).transpose()?;
+        let mut loaded = match &table {
+            Some(table) => Loaded::load_pinned(options, table)?,
+            None => Loaded::load(options)?,
+        };
+        let journal = Arc::new(loaded.journal()?);
         let state = Arc::new(SensorState::new(options, loaded.memory_bytes(), loaded.counters()?));
+        if let Some(table) = &table {
+            table.begin(&journal, &state.counters_at_start().flows);
+        }
         let loaded = Arc::new(Mutex::new(loaded));
         let watcher = Watcher::begin(watch, links, Arc::clone(&loaded), Arc::clone(&state))?;
-        Ok(Self { watcher, loaded, state })
+        Ok(Self { watcher, loaded, state, journal, table })
     }
 
     /// What is attached and what has been counted, shared with the API.
@@ -67,12 +82,18 @@ impl Sensor {
         Arc::clone(&self.state)
     }
 
+    /// Where to note which records have been judged.
+    #[must_use]
+    pub fn journal(&self) -> Arc<Journal> {
+        Arc::clone(&self.journal)
+    }
+
     /// Starts the threads: one drains finished flows into `sink` and runs the sweep, one follows the interfaces.
     ///
     /// # Errors
     /// When the ring buffer cannot be mapped or a thread cannot be started.
     pub fn drain(self, options: &Options, sink: drain::Sink) -> Result<Drain, SensorError> {
-        let Self { watcher, loaded, state } = self;
-        Drain::start(loaded, watcher, state, options, sink)
+        let Self { watcher, loaded, state, journal, table } = self;
+        Drain::start(loaded, watcher, state, journal, table, options, sink)
     }
 }

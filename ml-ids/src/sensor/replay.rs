@@ -40,7 +40,7 @@ impl KernelReplay {
     /// # Errors
     /// As for the live sensor.
     pub fn load(options: &Options, test_clock: bool) -> Result<Self, SensorError> {
-        let mut loaded = Loaded::load_with(options, test_clock)?;
+        let mut loaded = Loaded::load_with(options, test_clock, None)?;
         let (records, states, due_times) = (loaded.records()?, loaded.states()?, loaded.due_times(options.max_flows)?);
         let (counters, datagrams, clock) = (loaded.counters()?, loaded.datagrams()?, loaded.clock()?);
         Ok(Self { loaded, records, states, due_times, counters, datagrams, clock, profile: options.profile })

@@ -67,6 +67,8 @@ pub struct SensorState {
     /// Kernel memory of all maps.
     memory_bytes: u64,
     counters: PerCpuArray<MapData, Counters>,
+    /// The books when this agent came: not empty where it goes on with a pinned table.
+    at_start: Counters,
     /// Slots in use at the last look, those of ended flows included.
     entries: AtomicU32,
     /// The table is nearly full, and flows end early.
@@ -80,7 +82,7 @@ pub struct SensorState {
 
 impl SensorState {
     pub(super) fn new(options: &Options, memory_bytes: u64, counters: PerCpuArray<MapData, Counters>) -> Self {
-        Self {
+        let mut state = Self {
             interfaces: RwLock::default(),
             names: RwLock::default(),
             max_flows: options.max_flows,
@@ -91,7 +93,10 @@ impl SensorState {
             presses: AtomicU64::new(0),
             malformed_records: AtomicU64::new(0),
             sweep_failures: AtomicU64::new(0),
-        }
+            at_start: Counters::default(),
+        };
+        state.at_start = state.counters();
+        state
     }
 
     /// The interfaces that are being watched.
@@ -171,6 +176,12 @@ impl SensorState {
             self.add_set(&mut sum, set);
         }
         sum
+    }
+
+    /// The books when this agent came. Where it goes on with a pinned table, [`SensorState::counters`] goes on from there.
+    #[must_use]
+    pub const fn counters_at_start(&self) -> &Counters {
+        &self.at_start
     }
 
     /// The books of an interface, and of those that share its set (see [`counter_set`]).

@@ -16,7 +16,7 @@ const INSTRUCTION: u32 = 8;
 /// # Errors
 /// When the kernel refuses a program.
 pub fn verify(mut report: impl FnMut(Figure)) -> Result<(), SensorError> {
-    let mut loaded = Loaded::create(&Options::default(), false, VerifierLogLevel::STATS)?;
+    let mut loaded = Loaded::create(&Options::default(), false, None, VerifierLogLevel::STATS)?;
     for name in Loaded::PROGRAMS {
         let program = loaded.ebpf.program_mut(name).ok_or(SensorError::Missing(name))?;
         let statistics = Statistics::of(program, name)?;

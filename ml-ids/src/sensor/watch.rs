@@ -131,6 +131,9 @@ impl Watcher {
             Some((_, error)) if !attached => return Err(error),
             _ => {}
         }
+        if let Some(pins) = &mut watcher.loaded.lock().unwrap_or_else(PoisonError::into_inner).pins {
+            pins.drop_unclaimed();
+        }
         for pattern in watch.interfaces.iter().filter(|pattern| !list.iter().any(|link| pattern.matches(link))) {
             info!("no interface matches {pattern} yet, waiting for it");
         }
@@ -325,7 +328,9 @@ impl Watched {
 
     fn leave(&mut self) {
         self.here = false;
-        self.sides = [None, None];
+        for side in self.sides.iter_mut().filter_map(Option::take) {
+            side.hook.detach();
+        }
         self.problem = None;
     }
 
@@ -397,7 +402,7 @@ impl Watched {
                 );
                 let Side { hook, mut trust } = side;
                 // First, because native and generic XDP exclude each other, and two hooks would count twice.
-                drop(hook);
+                hook.detach();
                 let mut loaded = loaded.lock().unwrap_or_else(PoisonError::into_inner);
                 let moved = attach(&mut loaded, interface, direction, place).or_else(|_| {
                     trust.exhaust();
