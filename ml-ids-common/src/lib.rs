@@ -12,6 +12,7 @@
 mod counters;
 mod direction;
 mod engine;
+mod filter;
 mod flow;
 mod frame;
 mod key;
@@ -24,6 +25,9 @@ mod segments;
 
 pub use counters::{COUNTER_SETS, Counters, FlowCounters, Hook, HookCounters, SWEEP_COUNTERS, counter_set};
 pub use engine::Plan;
+pub use filter::{
+    BlockEntry, BlockOrigin, FilterCounters, FilterMask, LABEL_BYTES, PORT_WORDS, PrefixData, port_bit, sender_of_frame,
+};
 pub use flow::{Direction, FlowState, Life, LockedFlow, SlotRef, Spans};
 pub use frame::{FrameReader, SliceReader};
 pub use key::{Address, FlowKey, IpVersion};
@@ -38,7 +42,7 @@ pub use segments::{MAX_PIECES, Segments};
 mod user {
     //! Marks what the agent exchanges with maps as plain data.
 
-    use crate::{Counters, FlowKey, FlowRecord, FlowState, LockedFlow, SlotRef};
+    use crate::{BlockEntry, Counters, FilterCounters, FlowKey, FlowRecord, FlowState, LockedFlow, PrefixData, SlotRef};
 
     // SAFETY: repr(C) structs of integers without padding; every bit pattern is valid.
     unsafe impl aya::Pod for FlowKey {}
@@ -52,4 +56,10 @@ mod user {
     unsafe impl aya::Pod for SlotRef {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Counters {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for PrefixData {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for BlockEntry {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for FilterCounters {}
 }

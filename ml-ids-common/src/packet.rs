@@ -83,11 +83,15 @@ pub enum Skip {
     Race = 7,
     /// The capture's link type is not supported (offline only).
     LinkType = 8,
+    /// The packet is from, to or on what the sensor was told to ignore.
+    Ignored = 9,
+    /// The packet's source is blocked: it was dropped.
+    Blocked = 10,
 }
 
 impl Skip {
     /// Number of reasons.
-    pub const COUNT: usize = 9;
+    pub const COUNT: usize = 11;
     /// All reasons, in the order of their numbers.
     pub const ALL: [Self; Self::COUNT] = [
         Self::NotIp,
@@ -99,6 +103,8 @@ impl Skip {
         Self::AfterEnd,
         Self::Race,
         Self::LinkType,
+        Self::Ignored,
+        Self::Blocked,
     ];
 
     /// The name used in logs, `/health` and metrics.
@@ -114,6 +120,8 @@ impl Skip {
             Self::AfterEnd => "after_end",
             Self::Race => "race",
             Self::LinkType => "link_type",
+            Self::Ignored => "ignored",
+            Self::Blocked => "blocked",
         }
     }
 }

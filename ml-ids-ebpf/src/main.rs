@@ -1,12 +1,14 @@
 //! The kernel side of ML-IDS: every packet of an interface, in (XDP) and out (TCX or clsact), is counted into one flow
 //! table by the engine of `ml-ids-common`; finished flows leave through a ring buffer.
 //!
-//! A hook is: read the frame, parse, update the flow under its lock, count. It never changes or drops a packet.
+//! A hook is: read the frame, parse, update the flow under its lock, count. It never changes a packet, and drops one only
+//! if it was told to block its source.
 //! What every map and program is for, and what each costs: `docs/kernel.md`.
 #![no_std]
 #![no_main]
 
 mod clock;
+mod filter;
 mod frame;
 mod maps;
 mod scratch;
@@ -33,13 +35,15 @@ fn ingress(ctx: XdpContext) -> u32 {
     let length = frame::xdp_length(&ctx);
     let outcome = match parse_ethernet(&reader, length, tunables::profile()) {
         Ok(packet) => match scratch::park(packet) {
-            Some(packet) => count(packet, interface, &mut counters.flows),
+            Some(packet) => {
+                filter::received(packet, interface).and_then(|()| count(packet, interface, &mut counters.flows))
+            }
             None => return XDP_PASS,
         },
-        Err(skip) => Err(skip),
+        Err(skip) => Err(filter::unparsed(&reader, interface, skip)),
     };
     book(&mut counters.ingress, 1, length, outcome);
-    XDP_PASS
+    filter::xdp_action(outcome)
 }
 
 /// Sent packets. Sees the socket buffer before segmentation; a super-packet is counted as the segments on the wire.
@@ -61,7 +65,8 @@ fn egress(ctx: TcContext) -> i32 {
                     break;
                 }
                 let (copies, payload) = (piece.copies, piece.payload);
-                let outcome = count(piece, interface, &mut counters.flows);
+                let outcome =
+                    filter::sent(piece, interface).and_then(|()| count(piece, interface, &mut counters.flows));
                 let frame_length = if segments.count() == 1 { length } else { headers.wrapping_add(payload) };
                 book(&mut counters.egress, copies, frame_length, outcome);
             }

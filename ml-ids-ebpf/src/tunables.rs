@@ -10,6 +10,8 @@ static PROFILE: Global<u8> = Global::new(Profile::Fixed as u8);
 static LINGER: Global<u64> = Global::new(LINGER_US);
 #[unsafe(no_mangle)]
 static TEST_CLOCK: Global<u8> = Global::new(0);
+#[unsafe(no_mangle)]
+static FILTERS: Global<u8> = Global::new(0);
 
 /// The feature profile whose flow borders apply.
 #[inline(always)]
@@ -31,4 +33,10 @@ pub(crate) fn linger_us() -> u64 {
 #[inline(always)]
 pub(crate) fn test_clock() -> bool {
     TEST_CLOCK.load() != 0
+}
+
+/// Which filters are in use, as in `FilterMask`.
+#[inline(always)]
+pub(crate) fn filter_mask() -> u8 {
+    FILTERS.load()
 }

@@ -138,6 +138,7 @@ fn start(args: &Args, model: Arc<Model>, state: &AppState) -> Result<Running> {
         ring_bytes: args.ring_bytes,
         linger: args.linger,
         sweep_interval: args.sweep_interval,
+        ..Options::default()
     };
     let sensor = Sensor::start(&args.interfaces, args.attach, &options)?;
     let (sensor_state, stats) = (sensor.state(), Arc::new(Stats::default()));

@@ -161,6 +161,7 @@ impl Worker {
 
     /// Looks at what is due, and returns how long the next look can wait.
     fn look(&mut self) -> Duration {
+        self.loaded.ignored.refresh();
         let now_us = monotonic_us();
         self.due.clear();
         let scan = self.due_times.scan(now_us, &mut self.due);

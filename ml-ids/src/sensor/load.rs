@@ -13,7 +13,13 @@ use aya::{
 };
 use ml_ids_common::{Counters, LINGER_US, LockedFlow, Profile};
 
-use super::{due::DueTimes, interface::InterfaceError, sweep};
+use super::{
+    due::DueTimes,
+    filter::{FilterMaps, FilterOptions},
+    ignore::IgnoredInterfaces,
+    interface::InterfaceError,
+    sweep,
+};
 
 /// The eBPF object, built by `build.rs`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ml-ids"));
@@ -34,6 +40,8 @@ pub struct Options {
     pub linger: Duration,
     /// Least time between two looks for flows that are due.
     pub sweep_interval: Duration,
+    /// What is not counted, and whether sources can be blocked.
+    pub filter: FilterOptions,
 }
 
 impl Default for Options {
@@ -44,6 +52,7 @@ impl Default for Options {
             ring_bytes: 16 << 20,
             linger: Duration::from_micros(LINGER_US),
             sweep_interval: Duration::from_millis(10),
+            filter: FilterOptions::default(),
         }
     }
 }
@@ -124,6 +133,7 @@ pub enum SensorError {
 /// The loaded object.
 pub(super) struct Loaded {
     pub(super) ebpf: Ebpf,
+    pub(super) ignored: IgnoredInterfaces,
 }
 
 impl Loaded {
@@ -137,19 +147,23 @@ impl Loaded {
         let linger = u64::try_from(options.linger.as_micros()).unwrap_or(u64::MAX);
         let profile = options.profile as u8;
         let test_clock = u8::from(test_clock);
-        let ebpf = EbpfLoader::new()
+        let filters = options.filter.mask();
+        let mut ebpf = EbpfLoader::new()
             .override_global("PROFILE", &profile, true)
             .override_global("LINGER", &linger, true)
             .override_global("TEST_CLOCK", &test_clock, true)
+            .override_global("FILTERS", &filters, true)
             // Elements of the hash table wait in lists of each CPU; a few more than slots let every slot be used.
             .map_max_entries("FLOWS", options.max_flows.saturating_add(SPARE_KEYS))
             .map_max_entries("STATES", options.max_flows)
             .map_max_entries("FREE", options.max_flows)
             .map_max_entries("DUE", options.max_flows)
             .map_max_entries("RECORDS", options.ring_bytes)
+            .map_max_entries("BLOCKED", options.filter.block_max.max(1))
             .load(OBJECT)
             .map_err(denied("create eBPF maps", SensorError::Load))?;
-        let mut loaded = Self { ebpf };
+        let ignored = options.filter.install(&mut ebpf)?;
+        let mut loaded = Self { ebpf, ignored };
         loaded.xdp("ingress")?.load().map_err(refused("ingress"))?;
         loaded.classifier()?.load().map_err(refused("egress"))?;
         loaded.xdp("sweep")?.load().map_err(refused("sweep"))?;
@@ -172,6 +186,11 @@ impl Loaded {
     pub(super) fn counters(&mut self) -> Result<PerCpuArray<MapData, Counters>, SensorError> {
         let map = self.ebpf.take_map("COUNTERS").ok_or(SensorError::Missing("COUNTERS"))?;
         PerCpuArray::try_from(map).map_err(|source| SensorError::Map { map: "COUNTERS", source })
+    }
+
+    /// The maps of the filter that change while the sensor runs.
+    pub(super) fn filter_maps(&mut self) -> Result<FilterMaps, SensorError> {
+        FilterMaps::take(&mut self.ebpf)
     }
 
     pub(super) fn records(&mut self) -> Result<RingBuf<MapData>, SensorError> {

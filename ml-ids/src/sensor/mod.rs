@@ -2,20 +2,26 @@
 
 mod attach;
 pub mod bench;
-mod clock;
+pub(crate) mod clock;
 mod drain;
 mod due;
+mod filter;
+mod ignore;
 mod interface;
 mod load;
 mod pressure;
+pub(crate) mod prefix;
 mod replay;
 mod status;
 mod sweep;
 
 pub use attach::{AttachMode, EgressHook, IngressHook};
 pub use drain::{Drain, DrainReport};
+pub use filter::{BlockMode, FilterMaps, FilterOptions};
+pub use ignore::IgnoreRule;
 pub use interface::{InterfaceError, default_interface};
 pub use load::{Options, SensorError};
+pub use prefix::parse_prefix;
 pub use replay::KernelReplay;
 pub use status::{AttachedInterface, SensorState};
 
@@ -50,6 +56,14 @@ impl Sensor {
     #[must_use]
     pub fn state(&self) -> Arc<SensorState> {
         Arc::clone(&self.state)
+    }
+
+    /// The maps of the filter, for whoever decides what is blocked. They can be taken once.
+    ///
+    /// # Errors
+    /// When they have been taken.
+    pub fn filter_maps(&mut self) -> Result<FilterMaps, SensorError> {
+        self.loaded.filter_maps()
     }
 
     /// Starts the thread that drains finished flows into `sink` and runs the sweep.
