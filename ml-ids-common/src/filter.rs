@@ -194,8 +194,7 @@ mod tests {
         }
         let ip = 14 + 4 * tags;
         frame[ip - 2] = 8;
-        let header =
-            [0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 9, 10, 0, 0, 1, 0, 53, 4, 0, 0, 8, 0, 0];
+        let header = [0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 9, 10, 0, 0, 1, 0, 53, 4, 0, 0, 8, 0, 0];
         frame[ip..ip + header.len()].copy_from_slice(&header);
         (frame, ip + header.len())
     }
@@ -224,7 +223,10 @@ mod tests {
         let v6 = PrefixData::new(6, Address([0; 4]));
         assert_ne!(v4.version, v6.version);
         assert_eq!((PrefixData::bits(IpVersion::V4, 32), PrefixData::bits(IpVersion::V6, 128)), (192, 192));
-        assert_eq!((v4.length(PrefixData::bits(IpVersion::V4, 8)), v6.length(PrefixData::bits(IpVersion::V6, 0))), (8, 0));
+        assert_eq!(
+            (v4.length(PrefixData::bits(IpVersion::V4, 8)), v6.length(PrefixData::bits(IpVersion::V6, 0))),
+            (8, 0)
+        );
     }
 
     #[test]

@@ -42,7 +42,9 @@ pub use segments::{MAX_PIECES, Segments};
 mod user {
     //! Marks what the agent exchanges with maps as plain data.
 
-    use crate::{BlockEntry, Counters, FilterCounters, FlowKey, FlowRecord, FlowState, LockedFlow, PrefixData, SlotRef};
+    use crate::{
+        BlockEntry, Counters, FilterCounters, FlowKey, FlowRecord, FlowState, LockedFlow, PrefixData, SlotRef,
+    };
 
     // SAFETY: repr(C) structs of integers without padding; every bit pattern is valid.
     unsafe impl aya::Pod for FlowKey {}

@@ -9,7 +9,8 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use ml_ids_common::{
-    BlockEntry, FilterCounters, FilterMask, FrameReader, PORT_WORDS, Packet, PrefixData, Skip, port_bit, sender_of_frame,
+    BlockEntry, FilterCounters, FilterMask, FrameReader, PORT_WORDS, Packet, PrefixData, Skip, port_bit,
+    sender_of_frame,
 };
 
 use crate::{clock, tunables};

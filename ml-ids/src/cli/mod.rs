@@ -2,10 +2,12 @@
 //! malformed.
 
 mod bench;
+mod block;
 mod csv_rows;
 mod exit;
 mod extract;
 mod model;
+mod response;
 mod rows;
 mod run;
 mod score;
@@ -24,6 +26,7 @@ Examples:
   ml-ids extract capture.pcap -o flows.csv     78 features of every flow
   ml-ids score capture.pcap                    the same with verdicts
   ml-ids model inspect embedded                what the built-in model is
+  ml-ids block list                            what a sensor that runs with --block drops
 
 RUST_LOG sets the log level (error, warn, info, debug); RUST_LOG=info,verdict=warn shows alerts only.";
 
@@ -42,6 +45,7 @@ enum Command {
     Extract(extract::Args),
     Score(score::ScoreArgs),
     Model(model::ModelArgs),
+    Block(block::Args),
     #[command(hide = true)]
     Bench(bench::Args),
 }
@@ -57,6 +61,7 @@ pub fn main() -> ExitCode {
         Command::Extract(args) => extract::run(&args),
         Command::Score(args) => score::run(&args),
         Command::Model(args) => model::run(&args),
+        Command::Block(args) => block::run(&args),
         Command::Bench(args) => bench::run(&args),
     };
     let exit = result.unwrap_or_else(|error| {

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::{
     exit::Exit,
+    response,
     serve::{ListenArgs, ModelArgs},
     wiring::{SensorView, load_model, shutdown_signal},
 };
@@ -20,7 +21,8 @@ use crate::{
     api::{self, AppState, Limits},
     detect::{Judge, Pipeline, Stats, StatsSnapshot},
     model::Model,
-    sensor::{AttachMode, Drain, DrainReport, Options, Sensor, SensorError, default_interface},
+    respond::{BlockOptions, BlockState, Responder},
+    sensor::{AttachMode, Drain, DrainReport, Options, Sensor, SensorError, SensorState, default_interface},
     sink::Sinks,
 };
 
@@ -28,7 +30,10 @@ const EXAMPLES: &str = "\
 Examples:
   ml-ids run                                   the interface of the default route
   ml-ids run -i eth0 -i eth1 --attach mirror   two mirror (SPAN) ports
-  ml-ids run -i eth0 --model forest.onnx --log-dir /var/log/ml-ids";
+  ml-ids run -i eth0 --model forest.onnx --log-dir /var/log/ml-ids
+  ml-ids run -i eth0 --ignore udp:53 --allow 10.0.0.0/8
+  ml-ids run -i eth0 --block-dry-run           what would be blocked
+  ml-ids run -i eth0 --block --block-ttl 1h    block the sources of alerts";
 
 /// Watch interfaces: count flows in the kernel, judge each when it ends, serve the API
 #[derive(clap::Args)]
@@ -52,12 +57,14 @@ pub(super) struct Args {
     /// Least time between two looks for flows that end without a further packet; they end at most that much late
     #[arg(long, value_name = "SECONDS", default_value = "0.01", value_parser = seconds)]
     sweep_interval: Duration,
-    /// Where positive_predictions.log and negative_predictions.log go
+    /// Where positive_predictions.log, negative_predictions.log and block_events.log go
     #[arg(long, value_name = "DIR", env = "LOG_DIR", default_value = "logs")]
     log_dir: PathBuf,
     /// Log verdicts that are no alerts, too
     #[arg(long, env = "LOG_NEGATIVE_PREDICTIONS", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
     log_negative_predictions: bool,
+    #[command(flatten)]
+    response: response::Args,
     #[command(flatten)]
     listen: ListenArgs,
     #[command(flatten)]
@@ -129,6 +136,7 @@ struct Running {
     drain: Drain,
     pipeline: Pipeline,
     stats: Arc<Stats>,
+    responder: Arc<Responder>,
 }
 
 fn start(args: &Args, model: Arc<Model>, state: &AppState) -> Result<Running> {
@@ -138,9 +146,9 @@ fn start(args: &Args, model: Arc<Model>, state: &AppState) -> Result<Running> {
         ring_bytes: args.ring_bytes,
         linger: args.linger,
         sweep_interval: args.sweep_interval,
-        ..Options::default()
+        filter: args.response.filter(),
     };
-    let sensor = Sensor::start(&args.interfaces, args.attach, &options)?;
+    let mut sensor = Sensor::start(&args.interfaces, args.attach, &options)?;
     let (sensor_state, stats) = (sensor.state(), Arc::new(Stats::default()));
     let names = Arc::clone(&sensor_state);
     let sinks = Sinks::open(
@@ -149,25 +157,48 @@ fn start(args: &Args, model: Arc<Model>, state: &AppState) -> Result<Running> {
         Arc::new(move |index| names.interface_name(index).map(str::to_owned)),
     )
     .with_context(|| format!("cannot write logs to {}; choose another place with --log-dir", args.log_dir.display()))?;
-    let (pipeline, sink) =
-        Pipeline::start(Judge::new(model), sinks, Arc::clone(&stats)).context("cannot start the scoring thread")?;
+    let block = args.response.block().map(|options| sensor.filter_maps().map(|maps| (options, maps))).transpose()?;
+    let responder = Arc::new(Responder::start(args.response.allow(), block, &args.log_dir)?);
+    let (pipeline, sink) = Pipeline::start(Judge::new(model), Arc::clone(&responder), sinks, Arc::clone(&stats))
+        .context("cannot start the scoring thread")?;
     let drain = sensor.drain(&options, sink)?;
     info!(
         "a table of {} flows takes {:.0} MiB of kernel memory with its buffers",
         args.max_flows,
         sensor_state.memory_bytes() as f64 / f64::from(1 << 20)
     );
-    state.set_sensor(Arc::new(SensorView { state: sensor_state, stats: Arc::clone(&stats) }));
+    warn_of_blocking(&responder, &sensor_state);
+    state.set_sensor(Arc::new(SensorView {
+        state: sensor_state,
+        stats: Arc::clone(&stats),
+        responder: Arc::clone(&responder),
+    }));
     info!("logs go to {}; stop with Ctrl-C", args.log_dir.display());
-    Ok(Running { drain, pipeline, stats })
+    Ok(Running { drain, pipeline, stats, responder })
+}
+
+/// Says what is going to happen to packets, and where it cannot.
+fn warn_of_blocking(responder: &Responder, state: &SensorState) {
+    let Some(BlockState { options, .. }) = responder.state() else { return };
+    let BlockOptions { threshold, ttl, max, dry_run, .. } = options;
+    warn!(
+        "sources of alerts of at least {threshold} are {} for {}, {max} at most; `ml-ids block` shows and ends it",
+        if dry_run { "counted but not blocked (dry run)" } else { "blocked" },
+        humantime::format_duration(ttl),
+    );
+    for interface in state.interfaces().iter().filter(|interface| interface.egress.is_none()) {
+        warn!("what {} receives is taken for a copy (mirror mode): dropping it keeps nobody out", interface.name);
+    }
 }
 
 impl Running {
     /// Detaches, flushes, judges what is left, and closes the books.
     async fn stop(self) -> Result<()> {
-        let Self { drain, pipeline, stats } = self;
+        let Self { drain, pipeline, stats, responder } = self;
         let state = drain.state();
         let report = tokio::task::spawn_blocking(move || {
+            // First, so that verdicts on what is still open block nobody.
+            responder.stop();
             let report = drain.stop();
             pipeline.finish();
             report

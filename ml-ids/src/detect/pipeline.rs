@@ -16,7 +16,7 @@ use log::error;
 use ml_ids_common::FlowRecord;
 
 use super::{Judge, Stats, verdict::is_judged};
-use crate::sink::Sinks;
+use crate::{respond::Responder, sink::Sinks};
 
 /// Most batches that wait for the scoring thread.
 pub const QUEUE_BATCHES: usize = 64;
@@ -31,11 +31,16 @@ impl Pipeline {
     ///
     /// # Errors
     /// When the thread cannot be started.
-    pub fn start(judge: Judge, sinks: Sinks, stats: Arc<Stats>) -> io::Result<(Self, SyncSender<Vec<FlowRecord>>)> {
+    pub fn start(
+        judge: Judge,
+        responder: Arc<Responder>,
+        sinks: Sinks,
+        stats: Arc<Stats>,
+    ) -> io::Result<(Self, SyncSender<Vec<FlowRecord>>)> {
         let (sender, receiver) = sync_channel(QUEUE_BATCHES);
         let thread = thread::Builder::new()
             .name("ml-ids-score".to_owned())
-            .spawn(move || work(&judge, sinks, &stats, &receiver))?;
+            .spawn(move || work(&judge, &responder, sinks, &stats, &receiver))?;
         Ok((Self { thread }, sender))
     }
 
@@ -47,7 +52,7 @@ impl Pipeline {
     }
 }
 
-fn work(judge: &Judge, mut sinks: Sinks, stats: &Stats, receiver: &Receiver<Vec<FlowRecord>>) {
+fn work(judge: &Judge, responder: &Responder, mut sinks: Sinks, stats: &Stats, receiver: &Receiver<Vec<FlowRecord>>) {
     while let Ok(mut records) = receiver.recv() {
         let received = records.len();
         records.retain(is_judged);
@@ -55,9 +60,16 @@ fn work(judge: &Judge, mut sinks: Sinks, stats: &Stats, receiver: &Receiver<Vec<
         stats.count_received(received, received - judged);
         match judge.judge(records) {
             Ok(verdicts) => {
-                for verdict in &verdicts {
+                for mut verdict in verdicts {
+                    if verdict.alert && responder.allows(verdict.record.source().0) {
+                        verdict.alert = false;
+                        stats.count_allowed();
+                    }
                     stats.count_verdict(verdict.alert, verdict.untrained);
-                    sinks.write(verdict, judge.model());
+                    sinks.write(&verdict, judge.model());
+                    if verdict.alert {
+                        responder.answer(&verdict, judge.model());
+                    }
                 }
             }
             Err(error) => {

@@ -93,7 +93,9 @@ impl IgnoredInterfaces {
             let removed = known.map_or(Ok(()), |old| self.map.remove(&old));
             let entered = found.map_or(Ok(()), |new| self.map.insert(new, 1, 0));
             match removed.and(entered) {
-                Ok(()) => info!("packets of interface {name} are {}ignored", if found.is_some() { "" } else { "no longer " }),
+                Ok(()) => {
+                    info!("packets of interface {name} are {}ignored", if found.is_some() { "" } else { "no longer " })
+                }
                 Err(error) => warn!("cannot change whether packets of interface {name} are ignored: {error}"),
             }
             *known = found;

@@ -37,7 +37,7 @@ fn canonical(prefix: IpNet) -> IpNet {
 
 /// The prefix without its length if it is a single address.
 #[must_use]
-pub fn short(prefix: &IpNet) -> String {
+pub(crate) fn short(prefix: &IpNet) -> String {
     if prefix.prefix_len() == prefix.max_prefix_len() { prefix.addr().to_string() } else { prefix.to_string() }
 }
 
@@ -65,11 +65,18 @@ fn words(address: Ipv6Addr) -> [u32; 4] {
     words
 }
 
-/// The single address of an IPv4 octet list, for tables.
+/// An IPv4 prefix, for tables.
 #[must_use]
 pub(crate) const fn v4(octets: [u8; 4], length: u8) -> IpNet {
     let [a, b, c, d] = octets;
     IpNet::new_assert(IpAddr::V4(Ipv4Addr::new(a, b, c, d)), length)
+}
+
+/// An IPv6 prefix, for tables.
+#[must_use]
+pub(crate) const fn v6(groups: [u16; 8], length: u8) -> IpNet {
+    let [a, b, c, d, e, f, g, h] = groups;
+    IpNet::new_assert(IpAddr::V6(Ipv6Addr::new(a, b, c, d, e, f, g, h)), length)
 }
 
 #[cfg(test)]
