@@ -161,11 +161,11 @@ pub fn sender_of_frame<R: FrameReader>(reader: &R) -> Option<PrefixData> {
         match u16::from_be(ethertype) {
             0x8100 | 0x88a8 | 0x9100 => offset = reader.forget(offset + 4),
             0x0800 => {
-                let [s0, s1] = reader.halfwords::<2>(offset + 14)?;
+                let [s0, s1] = reader.halfwords::<2>(reader.forget(offset + 14))?;
                 return Some(PrefixData::new(4, Address::v4(word(s0, s1))));
             }
             0x86dd => {
-                let [a, b, c, d, e, f, g, h] = reader.halfwords::<8>(offset + 10)?;
+                let [a, b, c, d, e, f, g, h] = reader.halfwords::<8>(reader.forget(offset + 10))?;
                 return Some(PrefixData::new(6, Address([word(a, b), word(c, d), word(e, f), word(g, h)])));
             }
             _ => return None,
