@@ -16,6 +16,7 @@ mod counters;
 mod decap;
 mod direction;
 mod engine;
+mod filter;
 mod flow;
 mod fragment;
 mod frame;
@@ -33,6 +34,9 @@ mod testing;
 pub use counters::{COUNTER_SETS, Counters, FlowCounters, Hook, HookCounters, SWEEP_COUNTERS, counter_set};
 pub use decap::{Decap, MAX_TUNNEL_HEADERS};
 pub use engine::Plan;
+pub use filter::{
+    BlockEntry, BlockOrigin, FilterCounters, FilterMask, LABEL_BYTES, PORT_WORDS, PrefixData, port_bit, sender_of_frame,
+};
 pub use flow::{Direction, FlowState, Life, LockedFlow, SlotRef, Spans};
 pub use fragment::{Datagram, DatagramKey, Fragment, MAX_DATAGRAMS};
 pub use frame::{FrameReader, SliceReader};
@@ -49,7 +53,10 @@ pub use segments::{MAX_PIECES, Segments};
 mod user {
     //! Marks what the agent exchanges with maps as plain data.
 
-    use crate::{Counters, Datagram, DatagramKey, FlowKey, FlowRecord, FlowState, LockedFlow, SlotRef, TableMeta};
+    use crate::{
+        BlockEntry, Counters, Datagram, DatagramKey, FilterCounters, FlowKey, FlowRecord, FlowState, LockedFlow,
+        PrefixData, SlotRef, TableMeta,
+    };
 
     // SAFETY: repr(C) structs of integers without padding; every bit pattern is valid.
     unsafe impl aya::Pod for FlowKey {}
@@ -69,4 +76,10 @@ mod user {
     unsafe impl aya::Pod for Datagram {}
     // SAFETY: as above.
     unsafe impl aya::Pod for TableMeta {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for PrefixData {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for BlockEntry {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for FilterCounters {}
 }

@@ -89,11 +89,15 @@ pub enum Skip {
     LinkType = 8,
     /// A fragment other than the first, of a datagram whose first one was not seen, or whose flow is not there.
     FragmentOrphan = 9,
+    /// The packet is from, to or on what the sensor was told to ignore.
+    Ignored = 10,
+    /// The packet's source is blocked: it was dropped.
+    Blocked = 11,
 }
 
 impl Skip {
     /// Number of reasons.
-    pub const COUNT: usize = 10;
+    pub const COUNT: usize = 12;
     /// All reasons, in the order of their numbers.
     pub const ALL: [Self; Self::COUNT] = [
         Self::NotIp,
@@ -106,6 +110,8 @@ impl Skip {
         Self::Race,
         Self::LinkType,
         Self::FragmentOrphan,
+        Self::Ignored,
+        Self::Blocked,
     ];
 
     /// The name used in logs, `/health` and metrics.
@@ -122,6 +128,8 @@ impl Skip {
             Self::Race => "race",
             Self::LinkType => "link_type",
             Self::FragmentOrphan => "fragment_orphan",
+            Self::Ignored => "ignored",
+            Self::Blocked => "blocked",
         }
     }
 }

@@ -1,12 +1,14 @@
 //! The kernel side of ML-IDS: every packet of an interface, in (XDP) and out (TCX or clsact), is counted into one flow
 //! table by the engine of `ml-ids-common`; finished flows leave through a ring buffer.
 //!
-//! A hook is: read the frame, parse, update the flow under its lock, count. It never changes or drops a packet.
+//! A hook is: read the frame, parse, update the flow under its lock, count. It never changes a packet, and drops one only
+//! if it was told to block its source.
 //! What every map and program is for, and what each costs: `docs/kernel.md`.
 #![no_std]
 #![no_main]
 
 mod clock;
+mod filter;
 mod forget;
 mod fragments;
 mod frame;
@@ -39,15 +41,18 @@ fn ingress(ctx: XdpContext) -> u32 {
     let outcome = match parse_ethernet(&reader, length, tunables::profile(), tunables::decap()) {
         Ok(packet) => {
             let Some(packet) = scratch::park(packet) else { return XDP_PASS };
-            match fragments::settle(packet) {
-                Some(outcome) => outcome,
-                None => count(packet, interface, &mut counters.flows),
+            match filter::received(packet, interface) {
+                Ok(()) => match fragments::settle(packet) {
+                    Some(outcome) => outcome,
+                    None => count(packet, interface, &mut counters.flows),
+                },
+                refused => refused,
             }
         }
-        Err(skip) => Err(skip),
+        Err(skip) => Err(filter::unparsed(&reader, interface, skip)),
     };
     book(&mut counters.ingress, 1, length, outcome);
-    XDP_PASS
+    filter::xdp_action(outcome)
 }
 
 /// Sent packets of an interface with Ethernet headers.
@@ -83,10 +88,10 @@ enum Layer {
 
 /// Sees the socket buffer before segmentation or after merging; a super-packet is counted as the segments on the wire.
 #[inline(always)]
-fn socket_buffer(ctx: &TcContext, hook: Hook, layer: Layer) -> i32 {
+fn socket_buffer(ctx: &TcContext, direction: Hook, layer: Layer) -> i32 {
     let interface = frame::tc_interface(ctx);
     let Some(counters) = maps::counters(counter_set(interface)) else { return TC_ACT_UNSPEC };
-    let (hook, flows) = match hook {
+    let (hook, flows) = match direction {
         Hook::Ingress => (&mut counters.ingress, &mut counters.flows),
         Hook::Egress => (&mut counters.egress, &mut counters.flows),
     };
@@ -106,7 +111,13 @@ fn socket_buffer(ctx: &TcContext, hook: Hook, layer: Layer) -> i32 {
             let Some(piece) = scratch::park(packet) else { return TC_ACT_UNSPEC };
             let headers = on_wire.saturating_sub(piece.payload);
             let mut segments = Segments::new(piece, segment_size(ctx));
-            if let Some(outcome) = fragments::settle(piece) {
+            let admitted = match direction {
+                Hook::Ingress => filter::received(piece, interface),
+                Hook::Egress => filter::sent(piece, interface),
+            };
+            if admitted.is_ok()
+                && let Some(outcome) = fragments::settle(piece)
+            {
                 book(hook, 1, on_wire, outcome);
                 return TC_ACT_UNSPEC;
             }
@@ -116,14 +127,18 @@ fn socket_buffer(ctx: &TcContext, hook: Hook, layer: Layer) -> i32 {
                     break;
                 }
                 let (copies, payload) = (piece.copies, piece.payload);
-                let outcome = count(piece, interface, flows);
+                let outcome = admitted.and_then(|()| count(piece, interface, flows));
                 let frame_length = if segments.count() == 1 { on_wire } else { headers.wrapping_add(payload) };
                 book(hook, copies, frame_length, outcome);
             }
+            filter::tc_action(admitted)
         }
-        Err(skip) => book(hook, 1, on_wire, Err(skip)),
+        Err(skip) => {
+            // At XDP the sender of a frame that is no packet of a flow is looked at, too; here the stack has taken it already.
+            book(hook, 1, on_wire, Err(skip));
+            TC_ACT_UNSPEC
+        }
     }
-    TC_ACT_UNSPEC
 }
 
 /// Looks at one slot. Run by the agent through `BPF_PROG_TEST_RUN`, never attached. In the section of the other XDP programs,

@@ -14,6 +14,8 @@ static DECAP: Global<u8> = Global::new(Decap::NONE.0);
 static TEST_CLOCK: Global<u8> = Global::new(0);
 #[unsafe(no_mangle)]
 static FRAGS: Global<u8> = Global::new(1);
+#[unsafe(no_mangle)]
+static FILTERS: Global<u8> = Global::new(0);
 
 /// The feature profile whose flow borders apply.
 #[inline(always)]
@@ -47,4 +49,10 @@ pub(crate) fn test_clock() -> bool {
 #[inline(always)]
 pub(crate) fn frags() -> bool {
     FRAGS.load() != 0
+}
+
+/// Which filters are in use, as in `FilterMask`.
+#[inline(always)]
+pub(crate) fn filter_mask() -> u8 {
+    FILTERS.load()
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! sensor ─┐
-//!         ├─► features ─► model ─► detect ─► sink, api
+//!         ├─► features ─► model ─► detect ─► sink, respond, api
 //! offline ┘
 //! ```
 pub mod api;
@@ -11,5 +11,6 @@ pub mod detect;
 pub mod features;
 pub mod model;
 pub mod offline;
+pub mod respond;
 pub mod sensor;
 pub mod sink;

@@ -37,6 +37,8 @@ pub struct SensorSnapshot {
     pub table: TableFill,
     /// What became of scored flows.
     pub verdicts: VerdictCounts,
+    /// How sources are blocked.
+    pub block: BlockHealth,
     /// Why the sensor is not at its best, in words; empty if it is.
     pub degraded: Vec<String>,
 }
@@ -173,8 +175,41 @@ pub struct VerdictCounts {
     pub scored: u64,
     /// Verdicts that became alerts.
     pub alerts: u64,
+    /// Verdicts that would have, if their source were not on the allow-list.
+    pub allowed: u64,
     /// Flows given up for lack of time or for a model's error.
     pub dropped: u64,
+}
+
+/// How sources of alerts are blocked.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct BlockHealth {
+    /// Whether they are.
+    pub enabled: bool,
+    /// Nothing is dropped, only counted.
+    pub dry_run: bool,
+    /// Least probability of an alert that blocks.
+    pub threshold: f64,
+    /// How long a block lasts.
+    pub ttl_seconds: f64,
+    /// Blocks now, as of the last look.
+    pub entries: u64,
+    /// Most blocks at a time.
+    pub max_entries: u64,
+    /// Packets of blocked sources that were dropped.
+    pub dropped: u64,
+    /// Packets that a dry run let through.
+    pub would_block: u64,
+    /// Packets that a block matched and a protected prefix saved.
+    pub spared: u64,
+    /// Blocks made, by verdicts and by hand.
+    pub blocked: u64,
+    /// Blocks removed before their time was over.
+    pub unblocked: u64,
+    /// Blocks whose time was over.
+    pub expired: u64,
+    /// Blocks that were refused, by reason.
+    pub refused: BTreeMap<&'static str, u64>,
 }
 
 /// A bounded queue.

@@ -28,8 +28,8 @@ mod units;
 mod walk;
 
 pub use health::{
-    Attach, Egress, FlowBooks, HookPackets, Ingress, InterfaceHealth, InterfaceState, PacketBooks, QueueHealth,
-    SensorHealth, SensorSnapshot, TableFill, VerdictCounts,
+    Attach, BlockHealth, Egress, FlowBooks, HookPackets, Ingress, InterfaceHealth, InterfaceState, PacketBooks,
+    QueueHealth, SensorHealth, SensorSnapshot, TableFill, VerdictCounts,
 };
 pub use limits::Limits;
 pub use predictor::{Contribution, ModelCard, Prediction, Predictor};

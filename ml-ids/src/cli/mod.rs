@@ -2,12 +2,14 @@
 //! malformed.
 
 mod bench;
+mod block;
 mod csv_rows;
 mod decap;
 mod exit;
 mod extract;
 mod model;
 mod presence;
+mod response;
 mod rows;
 mod run;
 mod score;
@@ -28,6 +30,7 @@ Examples:
   ml-ids score capture.pcap                    the same with verdicts
   ml-ids model inspect embedded                what the built-in model is
   ml-ids unpin                                 detach what `run --pin` has left attached
+  ml-ids block list                            what a sensor that runs with --block drops
 
 RUST_LOG sets the log level (error, warn, info, debug); RUST_LOG=info,verdict=warn shows alerts only.";
 
@@ -47,6 +50,7 @@ enum Command {
     Score(score::ScoreArgs),
     Model(model::ModelArgs),
     Unpin(unpin::Args),
+    Block(block::Args),
     #[command(hide = true)]
     Bench(bench::Args),
 }
@@ -63,6 +67,7 @@ pub fn main() -> ExitCode {
         Command::Score(args) => score::run(&args),
         Command::Model(args) => model::run(&args),
         Command::Unpin(args) => unpin::run(&args),
+        Command::Block(args) => block::run(&args),
         Command::Bench(args) => bench::run(&args),
     };
     let exit = result.unwrap_or_else(|error| {

@@ -19,6 +19,7 @@ use super::{
     decap::DecapArgs,
     exit::Exit,
     presence::{PERIOD, Presence},
+    response,
     serve::{ListenArgs, ModelArgs},
     wiring::{SensorView, load_model, shutdown_signal},
 };
@@ -26,6 +27,7 @@ use crate::{
     api::{self, AppState, Limits},
     detect::{Judge, Pipeline, Stats, StatsSnapshot},
     model::Model,
+    respond::{BlockOptions, BlockState, Responder},
     sensor::{
         AttachMode, Drain, DrainReport, InterfacePattern, Options, PIN_DIRECTORY, Sensor, SensorError, SensorState,
         Watch, default_interface,
@@ -39,7 +41,10 @@ Examples:
   ml-ids run -i eth0 -i eth1 --attach mirror   two mirror (SPAN) ports
   ml-ids run -i 'veth*' -i wg0                 all veth interfaces, those that come later too, and a tunnel
   ml-ids run -i eth0 --model forest.onnx --log-dir /var/log/ml-ids
-  ml-ids run -i eth0 --pin                     goes on with the same flows after a restart or an upgrade";
+  ml-ids run -i eth0 --pin                     goes on with the same flows after a restart or an upgrade
+  ml-ids run -i eth0 --ignore udp:53 --allow 10.0.0.0/8
+  ml-ids run -i eth0 --block-dry-run           what would be blocked
+  ml-ids run -i eth0 --block --block-ttl 1h    block the sources of alerts";
 
 /// Watch interfaces: count flows in the kernel, judge each when it ends, serve the API
 #[derive(clap::Args)]
@@ -82,7 +87,7 @@ pub(super) struct Args {
     /// Where to pin: a directory of a BPF file system
     #[arg(long, value_name = "DIR", default_value = PIN_DIRECTORY, requires = "pin")]
     pin_dir: PathBuf,
-    /// Where positive_predictions.log and negative_predictions.log go
+    /// Where positive_predictions.log, negative_predictions.log and block_events.log go
     #[arg(long, value_name = "DIR", env = "LOG_DIR", default_value = "logs")]
     log_dir: PathBuf,
     /// Log verdicts that are no alerts, too
@@ -90,6 +95,8 @@ pub(super) struct Args {
     log_negative_predictions: bool,
     #[command(flatten)]
     decap: DecapArgs,
+    #[command(flatten)]
+    response: response::Args,
     #[command(flatten)]
     listen: ListenArgs,
     #[command(flatten)]
@@ -164,6 +171,7 @@ struct Running {
     presence: Arc<Mutex<Presence>>,
     /// Keeps the presence up to date.
     reporting: JoinHandle<()>,
+    responder: Arc<Responder>,
 }
 
 fn start(args: &Args, model: Arc<Model>, state: &AppState) -> Result<Running> {
@@ -175,6 +183,7 @@ fn start(args: &Args, model: Arc<Model>, state: &AppState) -> Result<Running> {
         linger: args.linger,
         sweep_interval: args.sweep_interval,
         pin: args.pin.then(|| args.pin_dir.clone()),
+        filter: args.response.filter(),
     };
     let watch = Watch { interfaces: args.interfaces.clone(), attach: args.attach, wait: args.wait_for_interface };
     let sensor = Sensor::start(&watch, &options)?;
@@ -185,10 +194,14 @@ fn start(args: &Args, model: Arc<Model>, state: &AppState) -> Result<Running> {
             .with_context(|| {
             format!("cannot write logs to {}; choose another place with --log-dir", args.log_dir.display())
         })?;
+    let block = args.response.block().map(|options| sensor.filter_maps().map(|maps| (options, maps))).transpose()?;
+    let responder = Arc::new(Responder::start(args.response.allow(), block, &args.log_dir)?);
     let journal = sensor.journal();
     let (pipeline, sink) =
-        Pipeline::start(Judge::new(model), sinks, Arc::clone(&stats), move |records| journal.count_judged(records))
-            .context("cannot start the scoring thread")?;
+        Pipeline::start(Judge::new(model), Arc::clone(&responder), sinks, Arc::clone(&stats), move |records| {
+            journal.count_judged(records);
+        })
+        .context("cannot start the scoring thread")?;
     let presence = Arc::new(Mutex::new(Presence::begin(&args.log_dir, args.pin)));
     let reporting = report_presence(Arc::clone(&presence), Arc::clone(&sensor_state));
     let drain = sensor.drain(&options, sink)?;
@@ -197,9 +210,14 @@ fn start(args: &Args, model: Arc<Model>, state: &AppState) -> Result<Running> {
         args.max_flows,
         sensor_state.memory_bytes() as f64 / f64::from(1 << 20)
     );
-    state.set_sensor(Arc::new(SensorView { state: sensor_state, stats: Arc::clone(&stats) }));
+    warn_of_blocking(&responder, &sensor_state);
+    state.set_sensor(Arc::new(SensorView {
+        state: sensor_state,
+        stats: Arc::clone(&stats),
+        responder: Arc::clone(&responder),
+    }));
     info!("logs go to {}; stop with Ctrl-C", args.log_dir.display());
-    Ok(Running { drain, pipeline, stats, presence, reporting })
+    Ok(Running { drain, pipeline, stats, responder, presence, reporting })
 }
 
 /// Notes every few seconds how many flows a kill would lose.
@@ -213,16 +231,32 @@ fn report_presence(presence: Arc<Mutex<Presence>>, state: Arc<SensorState>) -> J
     })
 }
 
+/// Says what is going to happen to packets, and where it cannot.
+fn warn_of_blocking(responder: &Responder, state: &SensorState) {
+    let Some(BlockState { options, .. }) = responder.state() else { return };
+    let BlockOptions { threshold, ttl, max, dry_run, .. } = options;
+    warn!(
+        "sources of alerts of at least {threshold} are {} for {}, {max} at most; `ml-ids block` shows and ends it",
+        if dry_run { "counted but not blocked (dry run)" } else { "blocked" },
+        humantime::format_duration(ttl),
+    );
+    for interface in state.interfaces().iter().filter(|interface| interface.egress.is_none()) {
+        warn!("what {} receives is taken for a copy (mirror mode): dropping it keeps nobody out", interface.name);
+    }
+}
+
 impl Running {
     /// Detaches and flushes what is not pinned, judges what is left, and closes the books.
     async fn stop(self) -> Result<()> {
-        let Self { drain, pipeline, stats, presence, reporting } = self;
+        let Self { drain, pipeline, stats, responder, presence, reporting } = self;
         reporting.abort();
         // Ends by being aborted; what matters is that it writes no more.
         let _ = reporting.await;
         let state = drain.state();
         let pinned_at = drain.pinned_at().map(Path::to_owned);
         let report = tokio::task::spawn_blocking(move || {
+            // First, so that verdicts on what is still open block nobody.
+            responder.stop();
             let report = drain.stop();
             pipeline.finish();
             report

@@ -12,12 +12,14 @@ use tokio::{
 
 use crate::{
     api::{
-        AppState, Attach, Contribution, Egress, FlowBooks, HookPackets, Ingress, InterfaceHealth, InterfaceState,
-        ModelCard, PacketBooks, Prediction, Predictor, SensorHealth, SensorSnapshot, TableFill, VerdictCounts,
+        AppState, Attach, BlockHealth, Contribution, Egress, FlowBooks, HookPackets, Ingress, InterfaceHealth,
+        InterfaceState, ModelCard, PacketBooks, Prediction, Predictor, SensorHealth, SensorSnapshot, TableFill,
+        VerdictCounts,
     },
     detect::Stats,
     features::FeatureVector,
     model::{Model, ModelError, Source},
+    respond::{BlockState, Responder},
     sensor::{self, EgressHook, IngressHook, SensorState, WatchedInterface},
 };
 
@@ -65,6 +67,7 @@ impl Predictor for ModelPredictor {
 pub(super) struct SensorView {
     pub(super) state: Arc<SensorState>,
     pub(super) stats: Arc<Stats>,
+    pub(super) responder: Arc<Responder>,
 }
 
 impl SensorHealth for SensorView {
@@ -115,7 +118,13 @@ impl SensorHealth for SensorView {
                 evicted: flows.evicted,
             },
             table: TableFill { capacity, used, fill, memory_bytes: self.state.memory_bytes(), pressed, presses },
-            verdicts: VerdictCounts { scored: verdicts.scored, alerts: verdicts.alerts, dropped: verdicts.failed },
+            verdicts: VerdictCounts {
+                scored: verdicts.scored,
+                alerts: verdicts.alerts,
+                allowed: verdicts.allowed,
+                dropped: verdicts.failed,
+            },
+            block: self.responder.state().map_or_else(BlockHealth::default, |state| block(state, &ingress)),
             degraded,
         }
     }
@@ -145,6 +154,26 @@ fn interface(interface: WatchedInterface) -> InterfaceHealth {
             EgressHook::Clsact => Egress::Clsact,
         }),
         problems,
+    }
+}
+
+fn block(state: BlockState, ingress: &HookCounters) -> BlockHealth {
+    let BlockState { options, counts, filtered } = state;
+    BlockHealth {
+        enabled: true,
+        dry_run: options.dry_run,
+        // Written as it was given, not as the nearest float32.
+        threshold: options.threshold.to_string().parse().unwrap_or_default(),
+        ttl_seconds: options.ttl.as_secs_f64(),
+        entries: counts.entries,
+        max_entries: options.max.into(),
+        dropped: ingress.skipped.get(Skip::Blocked as usize).copied().unwrap_or(0),
+        would_block: filtered.would_block,
+        spared: filtered.spared,
+        blocked: counts.blocked,
+        unblocked: counts.unblocked,
+        expired: counts.expired,
+        refused: counts.refused,
     }
 }
 

@@ -16,7 +16,7 @@ use log::error;
 use ml_ids_common::FlowRecord;
 
 use super::{Judge, Stats, verdict::is_judged};
-use crate::sink::Sinks;
+use crate::{respond::Responder, sink::Sinks};
 
 /// Most batches that wait for the scoring thread.
 pub const QUEUE_BATCHES: usize = 64;
@@ -34,6 +34,7 @@ impl Pipeline {
     /// When the thread cannot be started.
     pub fn start(
         judge: Judge,
+        responder: Arc<Responder>,
         sinks: Sinks,
         stats: Arc<Stats>,
         done: impl Fn(u64) + Send + 'static,
@@ -41,7 +42,7 @@ impl Pipeline {
         let (sender, receiver) = sync_channel(QUEUE_BATCHES);
         let thread = thread::Builder::new()
             .name("ml-ids-score".to_owned())
-            .spawn(move || work(&judge, sinks, &stats, &receiver, done))?;
+            .spawn(move || work(&judge, &responder, sinks, &stats, &receiver, done))?;
         Ok((Self { thread }, sender))
     }
 
@@ -53,7 +54,14 @@ impl Pipeline {
     }
 }
 
-fn work(judge: &Judge, mut sinks: Sinks, stats: &Stats, receiver: &Receiver<Vec<FlowRecord>>, done: impl Fn(u64)) {
+fn work(
+    judge: &Judge,
+    responder: &Responder,
+    mut sinks: Sinks,
+    stats: &Stats,
+    receiver: &Receiver<Vec<FlowRecord>>,
+    done: impl Fn(u64),
+) {
     while let Ok(mut records) = receiver.recv() {
         let received = records.len();
         records.retain(is_judged);
@@ -61,9 +69,16 @@ fn work(judge: &Judge, mut sinks: Sinks, stats: &Stats, receiver: &Receiver<Vec<
         stats.count_received(received, received - judged);
         match judge.judge(records) {
             Ok(verdicts) => {
-                for verdict in &verdicts {
+                for mut verdict in verdicts {
+                    if verdict.alert && responder.allows(verdict.record.source().0) {
+                        verdict.alert = false;
+                        stats.count_allowed();
+                    }
                     stats.count_verdict(verdict.alert, verdict.untrained);
-                    sinks.write(verdict, judge.model());
+                    sinks.write(&verdict, judge.model());
+                    if verdict.alert {
+                        responder.answer(&verdict, judge.model());
+                    }
                 }
             }
             Err(error) => {

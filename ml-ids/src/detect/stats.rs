@@ -11,6 +11,7 @@ pub struct Stats {
     scored: AtomicU64,
     failed: AtomicU64,
     alerts: AtomicU64,
+    allowed: AtomicU64,
     untrained: AtomicU64,
 }
 
@@ -27,6 +28,8 @@ pub struct StatsSnapshot {
     pub failed: u64,
     /// Verdicts that are alerts.
     pub alerts: u64,
+    /// Verdicts that would be alerts if their source were not on the allow-list.
+    pub allowed: u64,
     /// Verdicts on flows of a kind that the training data does not hold (one packet, no duration).
     pub untrained: u64,
 }
@@ -43,6 +46,10 @@ impl Stats {
         add(&self.untrained, usize::from(untrained));
     }
 
+    pub(super) fn count_allowed(&self) {
+        add(&self.allowed, 1);
+    }
+
     pub(super) fn count_failed(&self, flows: usize) {
         add(&self.failed, flows);
     }
@@ -57,6 +64,7 @@ impl Stats {
             scored: get(&self.scored),
             failed: get(&self.failed),
             alerts: get(&self.alerts),
+            allowed: get(&self.allowed),
             untrained: get(&self.untrained),
         }
     }

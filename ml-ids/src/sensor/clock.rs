@@ -4,7 +4,7 @@
 ///
 /// Both clocks are read in a row; the smallest distance of a few tries is the one with the least delay in between.
 #[must_use]
-pub(super) fn boot_to_unix_us() -> i64 {
+pub(crate) fn boot_to_unix_us() -> i64 {
     let mut best: Option<(u64, i64)> = None;
     for _ in 0..5 {
         let before = read(libc::CLOCK_MONOTONIC);
@@ -20,7 +20,7 @@ pub(super) fn boot_to_unix_us() -> i64 {
 }
 
 /// The kernel's clock as its programs read it, in microseconds.
-pub(super) fn monotonic_us() -> u64 {
+pub(crate) fn monotonic_us() -> u64 {
     read(libc::CLOCK_MONOTONIC).cast_unsigned()
 }
 

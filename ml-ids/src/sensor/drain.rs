@@ -195,6 +195,10 @@ impl Worker {
 
     /// Looks at what is due, and returns how long the next look can wait.
     fn look(&mut self) -> Duration {
+        // Busy while the watch thread is attaching; then the next look will do.
+        if let Ok(mut loaded) = self.loaded.try_lock() {
+            loaded.ignored.refresh();
+        }
         let now_us = monotonic_us();
         self.due.clear();
         let scan = self.due_times.scan(now_us, &mut self.due);

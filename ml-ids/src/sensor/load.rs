@@ -16,6 +16,8 @@ use ml_ids_common::{Counters, Datagram, DatagramKey, Decap, LINGER_US, LockedFlo
 
 use super::{
     due::DueTimes,
+    filter::{FilterMaps, FilterOptions},
+    ignore::IgnoredInterfaces,
     interface::InterfaceError,
     journal::Journal,
     kernel::Kernel,
@@ -46,6 +48,8 @@ pub struct Options {
     pub sweep_interval: Duration,
     /// Directory of a BPF file system in which maps and links outlive the agent.
     pub pin: Option<PathBuf>,
+    /// What is not counted, and whether sources can be blocked.
+    pub filter: FilterOptions,
 }
 
 /// What the programs are loaded with.
@@ -86,6 +90,7 @@ impl Default for Options {
             linger: Duration::from_micros(LINGER_US),
             sweep_interval: Duration::from_millis(10),
             pin: None,
+            filter: FilterOptions::default(),
         }
     }
 }
@@ -179,6 +184,7 @@ pub(super) struct Loaded {
     pub(super) ebpf: Ebpf,
     /// Where links outlive the agent, if they are to.
     pub(super) pins: Option<LinkPins>,
+    pub(super) ignored: IgnoredInterfaces,
 }
 
 impl Loaded {
@@ -219,7 +225,7 @@ impl Loaded {
     ) -> Result<Self, SensorError> {
         let kernel = Kernel::probe()?;
         let Globals { profile, linger, decap, test_clock } = options.globals(test_clock);
-        let frags = u8::from(kernel.frags);
+        let (frags, filters) = (u8::from(kernel.frags), options.filter.mask());
         let mut loader = EbpfLoader::new();
         loader
             .override_global("PROFILE", &profile, true)
@@ -227,20 +233,23 @@ impl Loaded {
             .override_global("TEST_CLOCK", &test_clock, true)
             .override_global("DECAP", &decap, true)
             .override_global("FRAGS", &frags, true)
+            .override_global("FILTERS", &filters, true)
             // Elements of the hash table wait in lists of each CPU; a few more than slots let every slot be used.
             .map_max_entries("FLOWS", options.max_flows.saturating_add(SPARE_KEYS))
             .map_max_entries("STATES", options.max_flows)
             .map_max_entries("FREE", options.max_flows)
             .map_max_entries("DUE", options.max_flows)
             .map_max_entries("RECORDS", options.ring_bytes)
+            .map_max_entries("BLOCKED", options.filter.block_max.max(1))
             .verifier_log_level(log_level);
         if let Some(table) = table {
             for map in PINNED {
                 loader.map_pin_path(map.name, table.path(map.name));
             }
         }
-        let ebpf = loader.load(&kernel.fit(OBJECT)).map_err(denied("create eBPF maps", SensorError::Load))?;
-        Ok(Self { ebpf, pins: table.map(Table::links) })
+        let mut ebpf = loader.load(&kernel.fit(OBJECT)).map_err(denied("create eBPF maps", SensorError::Load))?;
+        let ignored = options.filter.install(&mut ebpf)?;
+        Ok(Self { ebpf, pins: table.map(Table::links), ignored })
     }
 
     pub(super) fn xdp(&mut self, name: &'static str) -> Result<&mut Xdp, SensorError> {
@@ -262,6 +271,11 @@ impl Loaded {
     pub(super) fn counters(&mut self) -> Result<PerCpuArray<MapData, Counters>, SensorError> {
         let map = self.ebpf.take_map("COUNTERS").ok_or(SensorError::Missing("COUNTERS"))?;
         PerCpuArray::try_from(map).map_err(|source| SensorError::Map { map: "COUNTERS", source })
+    }
+
+    /// The maps of the filter that change while the sensor runs.
+    pub(super) fn filter_maps(&mut self) -> Result<FilterMaps, SensorError> {
+        FilterMaps::take(&mut self.ebpf)
     }
 
     pub(super) fn records(&mut self) -> Result<RingBuf<MapData>, SensorError> {

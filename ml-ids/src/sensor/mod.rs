@@ -2,10 +2,12 @@
 
 mod attach;
 pub mod bench;
-mod clock;
+pub(crate) mod clock;
 mod drain;
 mod due;
+mod filter;
 mod hook;
+mod ignore;
 mod interface;
 mod journal;
 mod kernel;
@@ -13,6 +15,7 @@ mod links;
 mod load;
 mod pattern;
 mod pin;
+pub(crate) mod prefix;
 mod pressure;
 mod replay;
 mod status;
@@ -26,17 +29,20 @@ mod watch;
 
 pub use attach::AttachMode;
 pub use drain::{Drain, DrainReport};
+pub use filter::{BlockMode, FilterMaps, FilterOptions};
 pub use hook::{EgressHook, IngressHook};
+pub use ignore::IgnoreRule;
 pub use interface::{InterfaceError, default_interface};
 pub use journal::Journal;
 pub use load::{Options, SensorError};
 pub use pattern::{InterfacePattern, PatternError};
 pub use pin::{PIN_DIRECTORY, PinError, Removed, remove_all};
+pub use prefix::parse_prefix;
 pub use replay::KernelReplay;
 pub use status::{InterfaceState, SensorState, WatchedInterface};
 pub use watch::Watch;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use links::Links;
 use load::Loaded;
@@ -80,6 +86,14 @@ impl Sensor {
     #[must_use]
     pub fn state(&self) -> Arc<SensorState> {
         Arc::clone(&self.state)
+    }
+
+    /// The maps of the filter, for whoever decides what is blocked. They can be taken once.
+    ///
+    /// # Errors
+    /// When they have been taken.
+    pub fn filter_maps(&self) -> Result<FilterMaps, SensorError> {
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner).filter_maps()
     }
 
     /// Where to note which records have been judged.

@@ -12,7 +12,7 @@ use ml_ids_common::{
 };
 
 use super::{
-    Options, SensorError,
+    FilterMaps, Options, SensorError,
     due::DueTimes,
     load::{Loaded, os_error},
     sweep::sweep,
@@ -21,6 +21,9 @@ use super::{
 /// Bytes of `struct __sk_buff`, and where `gso_size` stands in it (include/uapi/linux/bpf.h).
 const SKB_CONTEXT: usize = 184;
 const SKB_GSO_SIZE: usize = 176;
+
+/// What an XDP program returns to have a frame dropped.
+const XDP_DROP: u32 = 1;
 
 /// The kernel side, loaded but not attached.
 pub struct KernelReplay {
@@ -101,6 +104,26 @@ impl KernelReplay {
             Err(error) if is_bad_length(&error) => Ok(None),
             Err(source) => Err(SensorError::Program { program: name, source: Box::new(source) }),
         }
+    }
+
+    /// Runs one frame through the ingress hook at `now_us`, and returns whether it would be dropped.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn is_dropped(&mut self, frame: &[u8], now_us: u64) -> Result<bool, SensorError> {
+        self.clock.set(0, now_us, 0).map_err(|source| SensorError::Map { map: "CLOCK", source })?;
+        let options = TestRunOptions { data_in: Some(frame), ..TestRunOptions::new() };
+        let result = self.loaded.xdp("ingress")?.test_run(options);
+        let result = result.map_err(|source| SensorError::Program { program: "ingress", source: Box::new(source) })?;
+        Ok(result.return_value == XDP_DROP)
+    }
+
+    /// The maps of the filter. They can be taken once.
+    ///
+    /// # Errors
+    /// When they have been taken.
+    pub fn filter_maps(&mut self) -> Result<FilterMaps, SensorError> {
+        self.loaded.filter_maps()
     }
 
     /// What the verifier made of a hook's program: instructions that it followed, and instructions of the program. 0 on

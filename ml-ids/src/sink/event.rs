@@ -93,7 +93,8 @@ fn top(verdict: &Verdict, model: &Model) -> Value {
         .collect()
 }
 
-fn timestamp(unix_us: u64) -> Option<String> {
+/// A time as events have it.
+pub(crate) fn timestamp(unix_us: u64) -> Option<String> {
     let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(unix_us) * 1_000).ok()?;
     time.format(&Rfc3339).ok()
 }

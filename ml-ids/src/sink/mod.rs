@@ -5,6 +5,7 @@ mod event;
 mod log_file;
 
 pub use event::event;
+pub(crate) use event::timestamp;
 pub use log_file::LogFile;
 
 use std::{io, path::Path, sync::Arc};

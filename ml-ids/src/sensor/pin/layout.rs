@@ -63,7 +63,17 @@ pub(in crate::sensor) const PINNED: &[PinnedMap] = &[
 
 /// Maps of the object that hold nothing from one packet to the next, or only in tests.
 #[cfg(test)]
-pub(super) const PRIVATE: &[&str] = &["SCRATCH", "CLOCK", ".rodata"];
+pub(super) const PRIVATE: &[&str] = &[
+    "SCRATCH",
+    "CLOCK",
+    ".rodata",
+    "BLOCKED",
+    "PROTECTED",
+    "IGNORED",
+    "IGNORED_PORTS",
+    "IGNORED_INTERFACES",
+    "FILTERED",
+];
 
 impl PinnedMap {
     /// Whether a pinned map is of this kind, whatever its number of elements.
