@@ -11,6 +11,7 @@ mod pressure;
 mod replay;
 mod status;
 mod sweep;
+mod test_run;
 
 pub use attach::{AttachMode, EgressHook, IngressHook};
 pub use drain::{Drain, DrainReport};
@@ -18,6 +19,7 @@ pub use interface::{InterfaceError, default_interface};
 pub use load::{Options, SensorError};
 pub use replay::KernelReplay;
 pub use status::{AttachedInterface, SensorState};
+pub use test_run::TestRunner;
 
 use std::sync::Arc;
 
