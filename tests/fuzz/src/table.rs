@@ -8,10 +8,9 @@ use ml_ids_common::{
     Skip, SweepAction,
 };
 
-use crate::{
-    identities,
-    recount::{self, Seen},
-};
+use ml_ids_fuzz::identities;
+
+use crate::recount::{self, Seen};
 
 /// One profile's table and its books.
 pub(crate) struct Table {
