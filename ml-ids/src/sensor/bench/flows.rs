@@ -1,17 +1,14 @@
 //! The sweep at a million live flows: one look at the due times, what a due flow costs, the longest single step, and what
 //! part of a core that is at the pace that the drain thread keeps.
 
-use std::{
-    hint::black_box,
-    time::{Duration, Instant},
-};
+use std::{hint::black_box, time::Duration};
 
 use ml_ids_common::{Hook, Patience};
 
 use super::{
     Report, figure,
     frames::{ACK, segment},
-    least,
+    least, thread_time,
 };
 use crate::sensor::{KernelReplay, Options, SensorError, drain::SHARE};
 
@@ -36,20 +33,20 @@ pub(super) fn measure(report: Report<'_>) -> Result<(), SensorError> {
     }
     let mut figure = |name: String, value, unit| figure(report, name, value, unit);
     let scan = least((0..20).map(|_| {
-        let began = Instant::now();
+        let began = thread_time();
         let _ = black_box(ours.due(1));
-        began.elapsed().as_secs_f64() * 1e3
+        (thread_time() - began).as_secs_f64() * 1e3
     }));
     figure(format!("{FLOWS} live flows: one look at all due times"), scan, "ms");
 
     let (mut busy, mut looks, mut ended) = (Duration::ZERO, 0u32, 0usize);
     let (mut now_us, end_us) = (SPREAD_US + 1, SPREAD_US + IMITATED_US);
     while now_us < end_us {
-        let began = Instant::now();
+        let began = thread_time();
         let due = ours.due(now_us);
         ours.sweep_slots(&due, Patience::Normal, now_us)?;
         ended += ours.records().len();
-        let took = began.elapsed();
+        let took = thread_time() - began;
         (busy, looks) = (busy + took, looks + 1);
         let pause = options.sweep_interval.max(took * SHARE);
         now_us += pause.as_micros() as u64;

@@ -1,7 +1,7 @@
 //! The other design, in which the kernel sends a record of each packet and user space counts: both halves of its cost,
 //! beside ours, where the kernel counts and user space meets a flow once.
 
-use std::{convert::Infallible, time::Instant};
+use std::convert::Infallible;
 
 use aya::maps::RingBuf;
 use ml_ids_common::{Hook, Packet, Profile, TcpFlags};
@@ -11,6 +11,7 @@ use super::{
     frames::{ACK, segment},
     least,
     programs::{Programs, time},
+    thread_time,
     wire::PacketRecord,
 };
 use crate::{
@@ -34,7 +35,7 @@ pub(super) fn measure(report: Report<'_>) -> Result<(), SensorError> {
     for _ in 0..ROUNDS {
         own = least([own, time(&counter, &frame, REPEAT)?]);
         kernel = least([kernel, time(&sender, &frame, REPEAT)?]);
-        let began = Instant::now();
+        let began = thread_time();
         let mut read = 0u32;
         while let Some(item) = records.next() {
             let Some(record) = PacketRecord::from_bytes(&item) else { continue };
@@ -46,7 +47,7 @@ pub(super) fn measure(report: Report<'_>) -> Result<(), SensorError> {
         if read != REPEAT {
             return Err(SensorError::Missing("records of all packets"));
         }
-        user = least([user, began.elapsed().as_nanos() as f64 / f64::from(read)]);
+        user = least([user, (thread_time() - began).as_nanos() as f64 / f64::from(read)]);
     }
     let mut figure = |name: &str, value, unit| figure(report, name, value, unit);
     figure("a record a packet: kernel", kernel, "ns/packet");
