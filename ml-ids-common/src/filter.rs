@@ -204,13 +204,13 @@ mod tests {
         for tags in 0..=8 {
             let (frame, length) = frame(tags);
             let reader = SliceReader(&frame[..length]);
-            let packet = parse_ethernet(&reader, length as u32, Profile::Fixed).unwrap();
+            let packet = parse_ethernet(&reader, length as u32, Profile::Fixed, crate::Decap::NONE).unwrap();
             let expected = PrefixData::new(4, Address::v4(u32::from_ne_bytes([10, 0, 0, 9])));
             assert_eq!((packet.sender(), sender_of_frame(&reader)), (expected, Some(expected)), "{tags} tags");
             assert_eq!(packet.receiver().address, Address::v4(u32::from_ne_bytes([10, 0, 0, 1])));
             // Without its UDP header it is no packet, but still somebody's.
             let cut = SliceReader(&frame[..length - 8]);
-            assert!(parse_ethernet(&cut, length as u32 - 8, Profile::Fixed).is_err());
+            assert!(parse_ethernet(&cut, length as u32 - 8, Profile::Fixed, crate::Decap::NONE).is_err());
             assert_eq!(sender_of_frame(&cut), Some(expected));
         }
         assert_eq!(sender_of_frame(&SliceReader(&frame(9).0)), None);

@@ -214,6 +214,49 @@ impl Lab {
         }
     }
 
+    /// The process of a command that is running.
+    ///
+    /// # Errors
+    /// When there is no such command.
+    pub fn pid(&self, name: &str) -> Result<u32> {
+        let child = self.children.iter().find(|(other, _)| other == name);
+        Ok(child.with_context(|| format!("nothing named {name} is running"))?.1.id())
+    }
+
+    /// Waits for a command to end by itself. Returns its exit code.
+    ///
+    /// # Errors
+    /// When there is no such command or it does not end in time.
+    pub fn wait(&mut self, name: &str, limit: Duration) -> Result<Option<i32>> {
+        let position = self.children.iter().position(|(other, _)| other == name);
+        let position = position.with_context(|| format!("nothing named {name} is running"))?;
+        let (_, child) = self.children.get_mut(position).context("no such child")?;
+        let mut status = None;
+        wait_until(limit, || {
+            status = child.try_wait().ok().flatten();
+            status.is_some()
+        })
+        .with_context(|| format!("{name} did not end"))?;
+        self.children.remove(position);
+        Ok(status.and_then(|status| status.code()))
+    }
+
+    /// Moves the calling thread into a namespace: the sockets that it opens from now on are there.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn enter(&self, side: Side) -> Result<()> {
+        let name = match side {
+            Side::Client => &self.client,
+            Side::Server => &self.server,
+        };
+        let file = fs::File::open(Path::new("/run/netns").join(name))?;
+        // SAFETY: an open descriptor of a namespace.
+        let result = unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) };
+        ensure!(result == 0, "cannot enter namespace {name}: {}", std::io::Error::last_os_error());
+        Ok(())
+    }
+
     fn log_path(&self, name: &str) -> PathBuf {
         self.directory.join(format!("{name}.log"))
     }

@@ -1,9 +1,11 @@
 //! What the end-to-end tests share: where data and binary lie, flows in a form that can be compared, and laboratories
-//! of network namespaces.
+//! of network namespaces with what measures in them.
 
 pub mod agent;
 pub mod flows;
 pub mod lab;
+pub mod load;
+pub mod records;
 pub mod sensor;
 pub mod tally;
 pub mod tcx;

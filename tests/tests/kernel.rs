@@ -10,7 +10,10 @@ use ml_ids::{
     sensor::{KernelReplay, Options, SensorError},
 };
 use ml_ids_common::{Decap, FlowRecord, FlowState, Hook, HookCounters, Profile, Skip};
-use ml_ids_tests::{data, files, fixture};
+use ml_ids_tests::{
+    data, files, fixture,
+    records::{difference, ensure_equal},
+};
 
 /// Table size of the kernel replay; a capture with more flows in flight would not fit.
 const MAX_FLOWS: u32 = 65_536;
@@ -81,32 +84,15 @@ fn compare(
     offline.end(&mut emit)?;
     actual.extend(kernel.records());
     actual.extend(kernel.finish()?);
-    ensure!(actual.len() == expected.len(), "{} records from the kernel, {} offline", actual.len(), expected.len());
-    // Flows that end with the capture come out by start; those that start together may stand in either order.
-    let order = |record: &FlowRecord| {
-        let state = record.state();
-        (state.start_us, state.key.addr_a, state.key.addr_b, state.key.port_a, state.key.port_b, state.key.protocol)
-    };
-    actual.sort_by_key(order);
-    expected.sort_by_key(order);
-    for (ours, theirs) in actual.iter().zip(&expected) {
-        ensure!(ours == theirs, "flow {:?} differs:\n{}", theirs.source(), difference(ours, theirs));
-    }
-    coverage.captures += 1;
     coverage.records += expected.len() as u64;
     for record in &expected {
         let FlowState { forward, backward, .. } = record.state();
         coverage.fragments += u64::from(forward.fragments) + u64::from(backward.fragments);
     }
     add(&mut coverage.books, &offline.counters().ingress);
+    ensure_equal(actual, expected)?;
+    coverage.captures += 1;
     Ok(())
-}
-
-/// The fields in which two records differ.
-fn difference(kernel: &FlowRecord, offline: &FlowRecord) -> String {
-    let (kernel, offline) = (format!("{kernel:#?}"), format!("{offline:#?}"));
-    let lines = kernel.lines().zip(offline.lines()).filter(|(kernel, offline)| kernel != offline);
-    lines.map(|(kernel, offline)| format!("kernel {} offline {}\n", kernel.trim(), offline.trim())).collect()
 }
 
 fn add(sum: &mut HookCounters, books: &HookCounters) {

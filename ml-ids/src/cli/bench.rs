@@ -1,6 +1,9 @@
 //! `ml-ids bench`, hidden: the measurements behind `cargo xtask bench`, one JSON line a figure.
 
-use std::{hint::black_box, time::Instant};
+use std::{
+    hint::black_box,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Result, anyhow};
 use clap::ValueEnum;
@@ -10,7 +13,7 @@ use crate::{
     features::{FEATURE_COUNT, FeatureVector},
     model::{Model, Source},
     sensor::{
-        bench::{Figure, kernel},
+        bench::{Figure, Generator, Traffic, kernel},
         verify::verify,
     },
 };
@@ -31,6 +34,31 @@ pub(super) struct Args {
     /// One JSON line a figure (the only format; accepted for symmetry)
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    traffic: TrafficArgs,
+}
+
+/// What `generate` sends.
+#[derive(clap::Args)]
+struct TrafficArgs {
+    /// Interface to send through
+    #[arg(long, default_value = "cli0")]
+    interface: String,
+    /// Flows at a time
+    #[arg(long, default_value_t = 10_000)]
+    flows: u64,
+    /// Packets of a flow
+    #[arg(long, default_value_t = 1 << 40)]
+    packets: u64,
+    /// First byte of the source addresses
+    #[arg(long, default_value_t = 10)]
+    network: u8,
+    /// Packets a second [default: as many as possible]
+    #[arg(long)]
+    rate: Option<u64>,
+    /// How long
+    #[arg(long, default_value_t = 5.0)]
+    seconds: f64,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -41,6 +69,8 @@ enum What {
     Score,
     /// What this kernel's verifier makes of each program
     Verify,
+    /// Send live frames through an interface
+    Generate,
 }
 
 /// Prints the figures.
@@ -53,9 +83,21 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
     match args.what {
         What::Kernel => kernel(&mut report)?,
         What::Verify => verify(&mut report)?,
+        What::Generate => generate(&args.traffic, &mut report)?,
         What::Score => score(&Model::load(&args.model)?, &mut report)?,
     }
     failed.map_or(Ok(Exit::Done), |error| Err(anyhow!(error)))
+}
+
+fn generate(args: &TrafficArgs, report: &mut impl FnMut(Figure)) -> Result<()> {
+    let &TrafficArgs { ref interface, flows, packets, network, rate, seconds } = args;
+    let mut generator = Generator::new(interface, Traffic { flows, packets, network, rate })?;
+    let (sent, time) = generator.run(Duration::try_from_secs_f64(seconds)?)?;
+    let mut figure =
+        |name: &str, value, unit| report(Figure { bench: "generate", figure: name.to_owned(), value, unit });
+    figure("sent", sent as f64, "packets");
+    figure("rate", sent as f64 / time.as_secs_f64(), "packets/s");
+    Ok(())
 }
 
 fn score(model: &Model, report: &mut impl FnMut(Figure)) -> Result<()> {

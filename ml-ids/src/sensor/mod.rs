@@ -20,6 +20,7 @@ mod pressure;
 mod replay;
 mod status;
 mod sweep;
+mod test_run;
 #[cfg(test)]
 mod testing;
 mod trust;
@@ -40,6 +41,7 @@ pub use pin::{PIN_DIRECTORY, PinError, Removed, remove_all};
 pub use prefix::parse_prefix;
 pub use replay::KernelReplay;
 pub use status::{InterfaceState, SensorState, WatchedInterface};
+pub use test_run::TestRunner;
 pub use watch::Watch;
 
 use std::sync::{Arc, Mutex, PoisonError};

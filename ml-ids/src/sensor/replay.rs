@@ -1,10 +1,14 @@
 //! Captures fed to the real eBPF programs through `BPF_PROG_TEST_RUN`, on the test clock: what proves that the kernel
 //! computes what offline replay computes, and what the bench measures.
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    os::fd::{AsFd as _, BorrowedFd},
+    time::Duration,
+};
 
 use aya::{
-    maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, IterableMap as _, MapData, PerCpuArray, RingBuf},
     programs::{ProgramError, TestRun as _, TestRunOptions},
 };
 use ml_ids_common::{
@@ -16,6 +20,7 @@ use super::{
     due::DueTimes,
     load::{Loaded, os_error},
     sweep::sweep,
+    test_run::TestRunner,
 };
 
 /// Bytes of `struct __sk_buff`, and where `gso_size` stands in it (include/uapi/linux/bpf.h).
@@ -147,8 +152,7 @@ impl KernelReplay {
     /// # Errors
     /// When the kernel refuses.
     pub fn sweep(&mut self, now_us: u64) -> Result<Duration, SensorError> {
-        let mut due = Vec::new();
-        self.due_times.scan(now_us, &mut due);
+        let due = self.due(now_us);
         self.sweep_slots(&due, Patience::Normal, now_us)
     }
 
@@ -176,9 +180,42 @@ impl KernelReplay {
         self.due_times.used().len()
     }
 
-    fn sweep_slots(&mut self, slots: &[u32], patience: Patience, now_us: u64) -> Result<Duration, SensorError> {
+    /// Looks at these slots at `now_us`, and returns how long that took in the kernel.
+    pub(super) fn sweep_slots(
+        &mut self,
+        slots: &[u32],
+        patience: Patience,
+        now_us: u64,
+    ) -> Result<Duration, SensorError> {
         self.clock.set(0, now_us, 0).map_err(|source| SensorError::Map { map: "CLOCK", source })?;
         sweep(self.loaded.xdp("sweep")?, slots, patience)
+    }
+
+    /// The slots that are due at `now_us`.
+    #[must_use]
+    pub(super) fn due(&self, now_us: u64) -> Vec<u32> {
+        let mut due = Vec::new();
+        self.due_times.scan(now_us, &mut due);
+        due
+    }
+
+    /// The map of the states.
+    pub(super) fn states_descriptor(&self) -> BorrowedFd<'_> {
+        self.states.map().fd().as_fd()
+    }
+
+    /// A hook's program, to be run from another thread while this one reads records.
+    ///
+    /// # Errors
+    /// When its descriptor cannot be duplicated.
+    pub fn runner(&mut self, hook: Hook) -> Result<TestRunner, SensorError> {
+        let failed = |source| SensorError::Program { program: hook.name(), source: Box::new(source) };
+        let descriptor = match hook {
+            Hook::Ingress => self.loaded.xdp("ingress")?.fd().map_err(failed)?,
+            Hook::Egress => self.loaded.classifier()?.fd().map_err(failed)?,
+        };
+        let duplicate = descriptor.as_fd().try_clone_to_owned();
+        duplicate.map(TestRunner::new).map_err(|source| SensorError::Io { action: "duplicate a descriptor", source })
     }
 
     /// The records that have come out so far, in the order of their ending.

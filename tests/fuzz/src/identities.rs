@@ -8,7 +8,7 @@ use ml_ids_common::{
 ///
 /// # Errors
 /// The first identity that does not hold.
-pub(crate) fn check(record: &FlowRecord, profile: Profile) -> Result<(), String> {
+pub fn check(record: &FlowRecord, profile: Profile) -> Result<(), String> {
     let state = record.state();
     let FlowState { forward, backward, active, idle, .. } = state;
     let packets = state.packets();

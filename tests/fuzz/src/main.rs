@@ -10,7 +10,6 @@
 
 mod episode;
 mod frames;
-mod identities;
 mod mutate;
 mod random;
 mod recount;

@@ -8,10 +8,9 @@ use ml_ids_common::{
     HookCounters, LINGER_US, Life, Packet, Plan, Profile, Skip, SweepAction,
 };
 
-use crate::{
-    identities,
-    recount::{self, Fragments, Seen},
-};
+use ml_ids_fuzz::identities;
+
+use crate::recount::{self, Fragments, Seen};
 
 /// One profile's table and its books.
 pub(crate) struct Table {
