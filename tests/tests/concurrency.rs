@@ -17,7 +17,7 @@ use ml_ids::{
     offline::{Capture, LinkType, Replay, parse_frame},
     sensor::{KernelReplay, Options, SensorError, TestRunner},
 };
-use ml_ids_common::{Direction, EndReason, FlowRecord, Hook, Profile};
+use ml_ids_common::{Decap, Direction, EndReason, FlowRecord, Hook, Profile};
 use ml_ids_fuzz::identities;
 use ml_ids_tests::{data, files, fixture, load::pin, records::ensure_equal};
 
@@ -110,7 +110,7 @@ fn compare(path: &Path, kernel: KernelReplay, profile: Profile) -> Result<(Kerne
         Ok(())
     };
     for ((now_us, frame), _) in frames.iter().zip(taken).filter(|(_, taken)| *taken) {
-        let parsed = parse_frame(LinkType::ETHERNET, frame, profile);
+        let parsed = parse_frame(LinkType::ETHERNET, frame, profile, Decap::NONE);
         offline.frame(parsed, frame.len(), *now_us, &mut emit)?;
     }
     offline.end(&mut emit)?;

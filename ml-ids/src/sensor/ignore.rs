@@ -1,7 +1,6 @@
 //! What is not to be counted: prefixes, ports, interfaces; and the ignored interfaces kept up to date by name.
 
 use std::{
-    ffi::CString,
     str::FromStr,
     time::{Duration, Instant},
 };
@@ -10,7 +9,7 @@ use aya::maps::{HashMap, MapData};
 use ipnet::IpNet;
 use log::{info, warn};
 
-use super::prefix::parse_prefix;
+use super::{interface::index_of, prefix::parse_prefix};
 
 /// Longest interface name (`IFNAMSIZ` without the final zero).
 const LONGEST_NAME: usize = 15;
@@ -85,7 +84,7 @@ impl IgnoredInterfaces {
         }
         self.next = now + REFRESH;
         for (name, known) in &mut self.names {
-            let found = index(name);
+            let found = index_of(name);
             if found == *known {
                 continue;
             }
@@ -100,15 +99,6 @@ impl IgnoredInterfaces {
             }
             *known = found;
         }
-    }
-}
-
-fn index(name: &str) -> Option<u32> {
-    let name = CString::new(name).ok()?;
-    // SAFETY: a valid C string.
-    match unsafe { libc::if_nametoindex(name.as_ptr()) } {
-        0 => None,
-        index => Some(index),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Network interfaces: which one by default, and what decides how to attach to it.
 
-use std::{fs, io};
+use std::{ffi::CString, fs, io};
 
 use super::{links::LinkInfo, pattern::InterfacePattern};
 
@@ -37,6 +37,16 @@ pub(super) enum Layer {
     Ethernet,
     /// The IP header: tun, WireGuard, PPP, IP in IP, GRE, cellular modems.
     Network,
+}
+
+/// The kernel's number of an interface of this process's namespace.
+pub(super) fn index_of(name: &str) -> Option<u32> {
+    let name = CString::new(name).ok()?;
+    // SAFETY: a valid C string.
+    match unsafe { libc::if_nametoindex(name.as_ptr()) } {
+        0 => None,
+        index => Some(index),
+    }
 }
 
 /// An existing interface that can be watched.

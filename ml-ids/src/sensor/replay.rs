@@ -212,7 +212,7 @@ impl KernelReplay {
         let failed = |source| SensorError::Program { program: hook.name(), source: Box::new(source) };
         let descriptor = match hook {
             Hook::Ingress => self.loaded.xdp("ingress")?.fd().map_err(failed)?,
-            Hook::Egress => self.loaded.classifier()?.fd().map_err(failed)?,
+            Hook::Egress => self.loaded.classifier("egress")?.fd().map_err(failed)?,
         };
         let duplicate = descriptor.as_fd().try_clone_to_owned();
         duplicate.map(TestRunner::new).map_err(|source| SensorError::Io { action: "duplicate a descriptor", source })

@@ -12,7 +12,11 @@ use super::{
     programs::Programs,
     wire::Order,
 };
-use crate::sensor::{SensorError, interface::Interface, test_run::TestRunner};
+use crate::sensor::{
+    SensorError,
+    interface::{InterfaceError, index_of},
+    test_run::TestRunner,
+};
 
 /// Time between two bursts when there is a rate to keep.
 const TICK: Duration = Duration::from_millis(2);
@@ -50,14 +54,17 @@ impl Generator {
     /// # Errors
     /// When there is no such interface, or the kernel refuses the program.
     pub fn new(interface: &str, traffic: Traffic) -> Result<Self, SensorError> {
-        let interface = Interface::find(interface)?;
+        let index = index_of(interface).ok_or_else(|| InterfaceError::NotFound {
+            name: interface.to_owned(),
+            available: "those that `ip link` shows".to_owned(),
+        })?;
         let mut programs = Programs::load()?;
         let mut orders: Array<_, Order> = programs.array("ORDER")?;
         let order = Order {
             next: 0,
             flows: traffic.flows,
             packets: traffic.packets,
-            interface: interface.index,
+            interface: index,
             network: traffic.network.into(),
         };
         orders.set(0, order, 0).map_err(|source| SensorError::Map { map: "ORDER", source })?;

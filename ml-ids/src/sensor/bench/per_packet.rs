@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 
 use aya::maps::RingBuf;
-use ml_ids_common::{Hook, Packet, Profile, TcpFlags};
+use ml_ids_common::{Fragment, Hook, Packet, Profile, TcpFlags};
 
 use super::{
     Report, figure,
@@ -78,6 +78,8 @@ impl PacketRecord {
             payload: self.payload,
             padded_payload: self.padded_payload,
             copies: 1,
+            fragment: Fragment::NONE,
+            datagram: 0,
         }
     }
 }

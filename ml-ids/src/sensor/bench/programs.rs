@@ -7,7 +7,7 @@ use aya::{
     maps::{Array, HashMap, Map, MapData, PerCpuArray},
     programs::Program,
 };
-use ml_ids_common::{FlowKey, Profile, SliceReader, parse_ethernet};
+use ml_ids_common::{Decap, FlowKey, Profile, SliceReader, parse_ethernet};
 
 use crate::sensor::{SensorError, test_run::TestRunner};
 
@@ -74,6 +74,6 @@ pub(super) fn run(runner: &TestRunner, frame: &[u8], repeat: u32) -> Result<Dura
 
 /// The key under which a frame's flow is found.
 pub(super) fn key(frame: &[u8]) -> Result<FlowKey, SensorError> {
-    let parsed = parse_ethernet(&SliceReader(frame), frame.len() as u32, Profile::Fixed);
+    let parsed = parse_ethernet(&SliceReader(frame), frame.len() as u32, Profile::Fixed, Decap::NONE);
     parsed.map(|packet| packet.key).map_err(|_| SensorError::Missing("key of a bench frame"))
 }
