@@ -93,7 +93,7 @@ impl IgnoredInterfaces {
             let entered = found.map_or(Ok(()), |new| self.map.insert(new, 1, 0));
             match removed.and(entered) {
                 Ok(()) => {
-                    info!("packets of interface {name} are {}ignored", if found.is_some() { "" } else { "no longer " })
+                    info!("packets of interface {name} are {}ignored", if found.is_some() { "" } else { "no longer " });
                 }
                 Err(error) => warn!("cannot change whether packets of interface {name} are ignored: {error}"),
             }

@@ -51,13 +51,7 @@ pub(in crate::sensor) const PINNED: &[PinnedMap] = &[
     map("HAND", MapType::Array, INDEX, size_of::<u32>(), Entries::Fixed(1)),
     map("RECORDS", MapType::RingBuf, 0, 0, Entries::RingBytes),
     map("COUNTERS", MapType::PerCpuArray, INDEX, size_of::<Counters>(), Entries::Fixed(COUNTER_SETS)),
-    map(
-        "DATAGRAMS",
-        MapType::LruHash,
-        size_of::<DatagramKey>(),
-        size_of::<Datagram>(),
-        Entries::Fixed(MAX_DATAGRAMS as u32),
-    ),
+    map("DATAGRAMS", MapType::LruHash, size_of::<DatagramKey>(), size_of::<Datagram>(), Entries::Fixed(MAX_DATAGRAMS)),
     map("META", MapType::Array, INDEX, size_of::<TableMeta>(), Entries::Fixed(1)),
 ];
 
