@@ -15,6 +15,7 @@ const MOST_BLOCKS: i64 = 1_000_000;
 
 /// What is left out, left alone, and kept out.
 #[derive(clap::Args)]
+#[group(id = "response")]
 pub(super) struct Args {
     /// Packets to let pass uncounted, and never to drop: a prefix, port:53, tcp:22, udp:53 or interface:docker0; may be
     /// given several times

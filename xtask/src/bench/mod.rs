@@ -2,6 +2,7 @@
 
 mod big_capture;
 mod figure;
+mod live;
 mod measure;
 mod offline;
 mod traffic;
@@ -30,17 +31,20 @@ enum Bench {
     /// Packets a CPU second from a capture to features, beside tcpdump and others
     #[value(alias = "extract")]
     Offline,
+    /// Loss, CPU time and memory of the live sensor at rising rates (needs root)
+    Live,
     /// Flows scored a second
     Score,
 }
 
 impl Bench {
-    const ALL: [Self; 3] = [Self::Kernel, Self::Offline, Self::Score];
+    const ALL: [Self; 4] = [Self::Kernel, Self::Offline, Self::Live, Self::Score];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Kernel => "kernel",
             Self::Offline => "offline",
+            Self::Live => "live",
             Self::Score => "score",
         }
     }
@@ -55,6 +59,7 @@ pub(crate) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     for bench in benches {
         let figures = match bench {
             Bench::Offline => offline::run(),
+            Bench::Live => live::run(),
             Bench::Kernel | Bench::Score => ask_the_agent(bench),
         };
         match figures {
