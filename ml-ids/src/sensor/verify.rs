@@ -68,12 +68,13 @@ impl Statistics {
         }
     }
 
-    /// `stack depth 312+0` and `processed 148569 insns (limit 1000000) …`, each at the start of a line.
+    /// `stack depth 312+16` (a number a function; `stack depth max 328` from 7.3 on) and `processed 148569 insns (limit
+    /// 1000000) …`, each at the start of a line.
     fn parse(log: &str) -> Self {
         let mut statistics = Self::default();
         for line in log.lines() {
             if let Some(depths) = line.strip_prefix("stack depth ") {
-                statistics.stack = depths.split('+').filter_map(|depth| depth.trim().parse::<u32>().ok()).sum();
+                statistics.stack = depths.split(['+', ' ']).filter_map(|depth| depth.parse::<u32>().ok()).sum();
             } else if let Some(rest) = line.strip_prefix("processed ") {
                 statistics.followed = rest.split(' ').next().and_then(|count| count.parse().ok()).unwrap_or(0);
             }
@@ -140,6 +141,8 @@ mod tests {
         let log = "verification time 85632 usec\nstack depth 312+16\n\
                    processed 148569 insns (limit 1000000) max_states_per_insn 4 total_states 6340 peak_states 293 mark_read 27\n";
         assert_eq!(Statistics::parse(log), Statistics { followed: 148_569, stack: 328 });
+        let newer = "stack depth max 256\nsubprog 0 (ingress) main insns_self 62 insns_total 62 stack 248\nprocessed 62 insns\n";
+        assert_eq!(Statistics::parse(newer), Statistics { followed: 62, stack: 256 });
         assert_eq!(Statistics::parse(""), Statistics::default());
     }
 }
