@@ -1,6 +1,6 @@
 //! Packet memory as the parser's [`FrameReader`], and what else the two hook types say of a packet.
 
-use core::marker::PhantomData;
+use core::{arch::asm, marker::PhantomData};
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -42,7 +42,7 @@ impl FrameReader for PacketReader<'_> {
         if offset > MAX_HEADER_OFFSET {
             return None;
         }
-        let start = self.data + offset as usize;
+        let start = address(self.data, offset);
         if start + 2 * N > self.data_end {
             return None;
         }
@@ -63,6 +63,30 @@ impl FrameReader for PacketReader<'_> {
         // The mask tells the verifier how wide it is; the compiler cannot know that it is superfluous.
         ((offset ^ u32::from(first)) ^ u32::from(second)) & 0xffff
     }
+}
+
+/// `data + offset`, for an offset of at most [`MAX_HEADER_OFFSET`].
+///
+/// The verifier takes the sum for an address in the packet only if it knows how large the offset can be. The verifiers of 5.10
+/// and 6.1 lose that when the compiler puts the offset onto the stack between the comparison and the sum, which it does as
+/// it likes. Here it cannot: bound and sum are one piece. A sum on the stack is known to all.
+#[inline(always)]
+fn address(data: usize, offset: u32) -> usize {
+    const MASK: u32 = MAX_HEADER_OFFSET * 2 - 1;
+    const _: () = assert!(MAX_HEADER_OFFSET.is_power_of_two());
+    let mut sum = u64::from(offset);
+    // SAFETY: two operations on registers.
+    unsafe {
+        asm!(
+            "{sum} &= {mask}",
+            "{sum} += {data}",
+            sum = inout(reg) sum,
+            data = in(reg) data as u64,
+            mask = const MASK,
+            options(pure, nomem, nostack),
+        );
+    }
+    sum as usize
 }
 
 /// Frame bytes of a received packet, fragments of a multi-buffer frame included.

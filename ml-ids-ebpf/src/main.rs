@@ -6,6 +6,7 @@
 //! What every map and program is for, and what each costs: `docs/kernel.md`.
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 
 mod clock;
 mod filter;
