@@ -1,38 +1,73 @@
 //! What the running kernel's verifier makes of each program, for `ml-ids bench verify`.
 
-use std::{io, time::Instant};
+use std::{io, net::Ipv4Addr, time::Instant};
 
 use aya::{
     VerifierLogLevel,
     programs::{Program, ProgramError, ProgramInfo},
 };
 
-use super::{Options, SensorError, bench::Figure, load::Loaded};
+use ipnet::IpNet;
+use ml_ids_common::Decap;
+
+use super::{
+    Options, SensorError,
+    bench::Figure,
+    filter::{BlockMode, FilterOptions},
+    ignore::IgnoreRule,
+    load::Loaded,
+};
 
 const INSTRUCTION: u32 = 8;
 
-/// Loads every program of the object and reports how hard that was.
+/// Loads every program of the object and reports how hard that was: as the sensor is started without options, and with all
+/// that add to a program. Refused programs are told at the end, so that the others are known.
 ///
 /// # Errors
 /// When the kernel refuses a program.
 pub fn verify(mut report: impl FnMut(Figure)) -> Result<(), SensorError> {
-    let mut loaded = Loaded::create(&Options::default(), false, None, VerifierLogLevel::STATS)?;
-    for name in Loaded::PROGRAMS {
-        let program = loaded.ebpf.program_mut(name).ok_or(SensorError::Missing(name))?;
-        let statistics = Statistics::of(program, name)?;
-        let started = Instant::now();
-        load(program).map_err(|source| SensorError::Program { program: name, source: Box::new(source) })?;
-        let time = started.elapsed();
-        let info = info(program).map_err(|source| SensorError::Program { program: name, source: Box::new(source) })?;
-        let size = info.size_translated().unwrap_or(0) / INSTRUCTION;
-        let mut figure = |what: &str, value: f64, unit| {
-            report(Figure { bench: "verify", figure: format!("{name}: {what}"), value, unit });
-        };
-        figure("instructions followed by the verifier", statistics.followed.into(), "instructions");
-        figure("instructions of the program", size.into(), "instructions");
-        figure("stack", statistics.stack.into(), "bytes");
-        figure("time to load", time.as_secs_f64() * 1e3, "ms");
+    let mut refused = Ok(());
+    for (set_up, options) in [("", Options::default()), (", all options", everything())] {
+        let mut loaded = Loaded::create(&options, false, None, VerifierLogLevel::STATS)?;
+        for name in Loaded::PROGRAMS {
+            let program = loaded.ebpf.program_mut(name).ok_or(SensorError::Missing(name))?;
+            let figure = |what: &str, value: f64, unit| {
+                report(Figure { bench: "verify", figure: format!("{name}{set_up}: {what}"), value, unit });
+            };
+            if let Err(error) = examine(program, name, figure) {
+                refused = Err(error);
+            }
+        }
     }
+    refused
+}
+
+/// Every switch that makes the programs longer.
+fn everything() -> Options {
+    let ignore = vec![
+        IgnoreRule::Prefix(IpNet::new_assert(Ipv4Addr::new(192, 0, 2, 0).into(), 24)),
+        IgnoreRule::Port { tcp: true, udp: true, port: 53 },
+        IgnoreRule::Interface("lo".to_owned()),
+    ];
+    let filter = FilterOptions { ignore, block: Some(BlockMode::Drop), block_max: 1024 };
+    Options { decap: Decap::ALL, filter, ..Options::default() }
+}
+
+fn examine(
+    program: &mut Program,
+    name: &'static str,
+    mut figure: impl FnMut(&str, f64, &'static str),
+) -> Result<(), SensorError> {
+    let refused = |source| SensorError::Program { program: name, source: Box::new(source) };
+    let statistics = Statistics::of(program, name)?;
+    figure("instructions followed by the verifier", statistics.followed.into(), "instructions");
+    figure("stack", statistics.stack.into(), "bytes");
+    let started = Instant::now();
+    load(program).map_err(refused)?;
+    let time = started.elapsed();
+    let size = info(program).map_err(refused)?.size_translated().unwrap_or(0) / INSTRUCTION;
+    figure("instructions of the program", size.into(), "instructions");
+    figure("time to load", time.as_secs_f64() * 1e3, "ms");
     Ok(())
 }
 
