@@ -40,8 +40,8 @@ impl Bpffs {
 
 impl Drop for Bpffs {
     fn drop(&mut self) {
-        // With it go all pins, and with these the hooks.
-        let _ = Command::new("umount").arg(&self.0).status();
+        // With it go all pins, and with these the hooks; lazily, because after a failure a sensor may still be using it.
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }
 
