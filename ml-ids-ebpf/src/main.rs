@@ -29,7 +29,8 @@ use aya_ebpf::{
     programs::{TcContext, XdpContext},
 };
 use ml_ids_common::{
-    FlowCounters, Hook, HookCounters, MAX_PIECES, Packet, Segments, Skip, counter_set, parse_ethernet, parse_network,
+    FlowCounters, FrameReader as _, Hook, HookCounters, MAX_PIECES, Packet, Segments, Skip, counter_set,
+    parse_ethernet, parse_network,
 };
 
 /// Received packets. Sees the frame as the driver delivered it, Ethernet padding included.
@@ -41,7 +42,7 @@ fn ingress(ctx: XdpContext) -> u32 {
     let length = frame::xdp_length(&ctx, tunables::frags());
     let outcome = match parse_ethernet(&reader, length, tunables::profile(), tunables::decap()) {
         Ok(packet) => {
-            let Some(packet) = scratch::park(packet) else { return XDP_PASS };
+            let Some(scratch::Parked { packet, .. }) = scratch::park(packet) else { return XDP_PASS };
             match filter::received(packet, interface) {
                 Ok(()) => match fragments::settle(packet) {
                     Some(outcome) => outcome,
@@ -104,14 +105,18 @@ fn socket_buffer(ctx: &TcContext, direction: Hook, layer: Layer) -> i32 {
     let (profile, decap) = (tunables::profile(), tunables::decap());
     let packet = match layer {
         Layer::Ethernet => parse_ethernet(&reader, length, profile, decap),
+        // As an Ethernet header would have shown: that there is a first half word, which `forget` reads again and again.
+        Layer::Network if reader.halfwords::<1>(0).is_none() => Err(Skip::Truncated),
         Layer::Network => parse_network(&reader, ethertype(ctx), 0, length, profile, decap),
     };
     match packet {
         Ok(packet) => {
             // First of all: what is made of the packet before it is parked is checked for every way through the parser.
-            let Some(piece) = scratch::park(packet) else { return TC_ACT_UNSPEC };
-            let headers = on_wire.saturating_sub(piece.payload);
-            let mut segments = Segments::new(piece, segment_size(ctx));
+            let Some(parked) = scratch::park(packet) else { return TC_ACT_UNSPEC };
+            parked.headers = on_wire.saturating_sub(parked.packet.payload);
+            parked.segments = Segments::new(&parked.packet, segment_size(ctx));
+            // And this, too, is one thing or another on each way.
+            let scratch::Parked { packet: piece, segments, headers } = black_box(parked);
             let admitted = match direction {
                 Hook::Ingress => filter::received(piece, interface),
                 Hook::Egress => filter::sent(piece, interface),
@@ -124,7 +129,7 @@ fn socket_buffer(ctx: &TcContext, direction: Hook, layer: Layer) -> i32 {
             }
             for _ in 0..MAX_PIECES {
                 // Opaque, so that the loop stays one and its body is there once.
-                if !black_box(&mut segments).next(piece) {
+                if !black_box(&mut *segments).next(piece) {
                     break;
                 }
                 let (copies, payload) = (piece.copies, piece.payload);

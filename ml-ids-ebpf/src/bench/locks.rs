@@ -125,7 +125,7 @@ fn update_per_cpu(ctx: XdpContext) -> u32 {
 /// Parses, reads the clock and looks the flow's slot up.
 #[inline(always)]
 pub(crate) fn find(ctx: &XdpContext) -> Option<(u32, &'static Packet, u64)> {
-    let packet = scratch::park(received(ctx).0.ok()?)?;
+    let packet = &mut scratch::park(received(ctx).0.ok()?)?.packet;
     // SAFETY: the helper has no preconditions.
     let now_us = unsafe { bpf_ktime_get_ns() } / 1_000;
     let slot = SLOT_OF.get_ptr(&packet.key)?;
