@@ -38,7 +38,7 @@ const BATCH: usize = 256;
 /// Longest time without a look at the table.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 /// Looking takes at most one part in this many of the time.
-pub(super) const SHARE: u32 = 20;
+pub(super) const SHARE: u32 = 25;
 /// Time between two rounds through a table that is nearly full.
 const PRESSED_ROUND: Duration = Duration::from_millis(500);
 /// Slots that are swept between two readings of the ring buffer.
