@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use ml_ids_tests::{
     agent, binary, fixture,
-    lab::{Lab, SERVER_IF, SERVER_V4, Side, wait_until},
+    lab::{CLIENT_V4, Lab, SERVER_IF, SERVER_V4, Side, wait_until},
     sensor,
     tally::{live_flows, recorded_flows},
 };
@@ -40,8 +40,8 @@ impl Bpffs {
 
 impl Drop for Bpffs {
     fn drop(&mut self) {
-        // With it go all pins, and with these the hooks.
-        let _ = Command::new("umount").arg(&self.0).status();
+        // With it go all pins, and with these the hooks; lazily, because after a failure a sensor may still be using it.
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }
 
@@ -211,6 +211,53 @@ fn one_sensor_has_the_pins_and_unpin_leaves_nothing_behind() -> Result<()> {
     let (code, said) = unpin(&lab, &pins, &["--force"])?;
     ensure!(code == Some(0) && !attached(&lab)? && !Path::new(&pins).exists(), "by force: {code:?}\n{said}");
     ensure!(lab.stop("sensor", libc::SIGTERM)? == Some(0), "the sensor:\n{}", lab.log("sensor"));
+    Ok(())
+}
+
+#[test]
+fn blocks_of_a_sensor_that_was_killed_can_be_ended_by_hand_and_by_the_next_sensor() -> Result<()> {
+    let Some(mut lab) = Lab::build()? else { return Ok(()) };
+    let bpffs = Bpffs::mount(&lab)?;
+    let (pins, root) = (bpffs.pins(), bpffs.0.to_string_lossy().into_owned());
+    let binary = binary()?.to_string_lossy().into_owned();
+    let block = |lab: &Lab, more: &[&str]| {
+        lab.succeed(Side::Server, &[&[binary.as_str(), "block", "--bpffs", &root], more].concat())
+    };
+    let reaches = |lab: &Lab| {
+        lab.output(Side::Client, &["ping", "-q", "-c", "2", "-i", "0.2", "-W", "1", SERVER_V4])
+            .is_ok_and(|output| output.status.success())
+    };
+    let with_block = ["--block", "--bpffs", &root];
+    sensor::start(&mut lab, &arguments(&pins, &with_block))?;
+    ensure!(reaches(&lab), "nothing is blocked yet");
+    block(&lab, &["add", CLIENT_V4, "--ttl", "1h"])?;
+    ensure!(!reaches(&lab), "a blocked source gets through");
+    lab.stop("sensor", libc::SIGKILL)?;
+    ensure!(!reaches(&lab), "the kill ended the block");
+    block(&lab, &["clear"])?;
+    ensure!(reaches(&lab), "the block of a killed sensor cannot be ended");
+
+    block_and_kill(&mut lab, &pins, &with_block, &block)?;
+    sensor::start(&mut lab, &arguments(&pins, &[]))?;
+    ensure!(reaches(&lab), "the next sensor goes on with the block");
+    leave(&mut lab)?;
+
+    block_and_kill(&mut lab, &pins, &with_block, &block)?;
+    let (code, said) = unpin(&lab, &pins, &[])?;
+    ensure!(code == Some(0) && reaches(&lab) && !Path::new(&pins).exists(), "unpin: {code:?}\n{said}");
+    Ok(())
+}
+
+/// A sensor that blocks the client and is killed.
+fn block_and_kill(
+    lab: &mut Lab,
+    pins: &str,
+    with_block: &[&str],
+    block: &impl Fn(&Lab, &[&str]) -> Result<String>,
+) -> Result<()> {
+    sensor::start(lab, &arguments(pins, with_block))?;
+    block(lab, &["add", CLIENT_V4, "--ttl", "1h"])?;
+    lab.stop("sensor", libc::SIGKILL)?;
     Ok(())
 }
 

@@ -11,7 +11,7 @@ const EXAMPLES: &str = "\
 Examples:
   ml-ids unpin                                 after `ml-ids run --pin` has been stopped for good
   ml-ids unpin --pin-dir /run/bpf/sensor       of a sensor that was told to pin there
-  ml-ids unpin --force                         take the hooks away from a sensor that runs, or hangs";
+  ml-ids unpin --force                         take the pins away from a sensor that runs, or hangs";
 
 /// Detach the hooks and remove the flow table that `run --pin` has left in the kernel
 #[derive(clap::Args)]
@@ -20,7 +20,7 @@ pub(super) struct Args {
     /// Where they are pinned
     #[arg(long, value_name = "DIR", default_value = PIN_DIRECTORY)]
     pin_dir: PathBuf,
-    /// Even while a sensor works with them: it sees no more packets
+    /// Even while a sensor works with them: pinned hooks are detached and see no more packets
     #[arg(long)]
     force: bool,
 }

@@ -179,6 +179,8 @@ fn description() -> String {
             fragments,
         }
     );
+    describe!(text, DatagramKey { addr_a, addr_b, id, protocol, version, from_b, reserved });
+    describe!(text, Datagram { port_a, port_b, protocol, reserved });
     describe!(text, Counters { ingress, egress, flows });
     describe!(text, HookCounters { seen, seen_bytes, in_flow, skipped });
     describe!(

@@ -32,21 +32,28 @@ pub struct Removed {
 /// Removes everything below a directory of pins, and the directory. `None` if there is none.
 ///
 /// # Errors
-/// When a running sensor has the directory, unless `force` is set.
+/// When a running sensor has the directory or one in it, unless `force` is set.
 pub fn remove_all(root: &Path, force: bool) -> Result<Option<Removed>, PinError> {
     if !root.is_dir() {
         return Ok(None);
     }
-    let lock = Lock::take(root)?;
-    if lock.is_none() && !force {
-        let advice = "stop it first, or take its hooks away from it with --force";
-        return Err(PinError::Locked { directory: root.to_owned(), owner: owner(root), advice });
+    let directories: Vec<PathBuf> = entries(root).into_iter().filter(|path| path.is_dir()).collect();
+    // Held until everything is gone. A sensor without --pin that blocks has a directory here as well, and locks that alone.
+    let mut locks = Vec::new();
+    for directory in std::iter::once(root).chain(directories.iter().map(PathBuf::as_path)) {
+        let lock = Lock::take(directory)?;
+        if lock.is_none() && !force {
+            let advice = "stop it first, or take its pins away from it with --force";
+            return Err(PinError::Locked { directory: directory.to_owned(), owner: owner(root), advice });
+        }
+        locks.push(lock);
     }
+    let idle = locks.first().is_some_and(Option::is_some);
     let mut removed = Removed { exact: true, ..Removed::default() };
-    for directory in entries(root).into_iter().filter(|path| path.is_dir()) {
+    for directory in directories {
         removed.hooks.extend(remove_links(&directory));
         if is_table(&directory) {
-            let census = if lock.is_some() { Census::of(&directory) } else { Census::of_running(&directory) };
+            let census = if idle { Census::of(&directory) } else { Census::of_running(&directory) };
             removed.flows += census.flows;
             removed.records += census.records;
             removed.exact &= census.exact;
@@ -100,6 +107,22 @@ mod tests {
         let others = ["block", "v1", "version-1", "vx-1", "links"];
         assert!(tables.iter().all(|name| is_table(Path::new(name))));
         assert!(!others.iter().any(|name| is_table(Path::new(name))));
+    }
+
+    #[test]
+    fn what_a_running_sensor_has_locked_in_the_directory_is_removed_by_force_only() {
+        let scratch = tempfile::tempdir().unwrap();
+        let root = scratch.path().join("ml-ids");
+        let block = root.join("block");
+        fs::create_dir_all(&block).unwrap();
+        fs::write(block.join("blocked"), "").unwrap();
+        let sensor = Lock::take(&block).unwrap();
+        let error = remove_all(&root, false).unwrap_err().to_string();
+        assert!(error.contains("block is in use by a running sensor") && error.contains("--force"), "{error}");
+        assert!(block.join("blocked").exists());
+        assert_eq!(remove_all(&root, true).unwrap().unwrap().maps, 1);
+        assert!(!root.exists());
+        drop(sensor);
     }
 
     #[test]
