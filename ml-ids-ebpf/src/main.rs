@@ -147,19 +147,19 @@ fn socket_buffer(ctx: &TcContext, direction: Hook, layer: Layer) -> i32 {
     }
 }
 
-/// Looks at one slot. Run by the agent through `BPF_PROG_TEST_RUN`, never attached. In the section of the other XDP programs,
-/// the name of which is changed for kernels without multi-buffer frames.
-#[xdp(frags)]
-fn sweep(ctx: XdpContext) -> u32 {
+/// Looks at one slot. Run by the agent through `BPF_PROG_TEST_RUN`, never attached. No XDP program: to run one more than once
+/// the kernel patches its own code before and after, and waits each time until no CPU can be in the old code.
+#[classifier]
+fn sweep(ctx: TcContext) -> i32 {
     sweep::run(&ctx);
-    XDP_PASS
+    TC_ACT_UNSPEC
 }
 
 /// Declares one slot free. Run by the agent as above, before it attaches anything.
-#[xdp(frags)]
-fn fill(ctx: XdpContext) -> u32 {
+#[classifier]
+fn fill(ctx: TcContext) -> i32 {
     sweep::fill(&ctx);
-    XDP_PASS
+    TC_ACT_UNSPEC
 }
 
 /// Payload of a full segment if the packet is a super-packet, otherwise 0.

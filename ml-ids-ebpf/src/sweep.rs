@@ -8,7 +8,7 @@ use core::mem::offset_of;
 use aya_ebpf::{
     bindings::BPF_RB_NO_WAKEUP,
     helpers::generated::{bpf_spin_lock, bpf_spin_unlock},
-    programs::XdpContext,
+    programs::TcContext,
 };
 use ml_ids_common::{FlowCounters, FlowState, Life, Patience, SWEEP_COUNTERS, SWEEP_SLOTS, SweepAction, SweepFrame};
 
@@ -25,7 +25,7 @@ const RETRY_US: u64 = 50_000;
 
 /// Looks at the next slot of the frame. Anything but a whole [`SweepFrame`] does nothing.
 #[inline(always)]
-pub(crate) fn run(ctx: &XdpContext) {
+pub(crate) fn run(ctx: &TcContext) {
     let Some((patience, number)) = next(ctx) else { return };
     let Some(counters) = maps::counters(SWEEP_COUNTERS) else { return };
     let Some(slot) = Slot::at(number) else { return };
@@ -48,7 +48,7 @@ pub(crate) fn run(ctx: &XdpContext) {
 
 /// Reads the frame's position and moves it on.
 #[inline(always)]
-fn next(ctx: &XdpContext) -> Option<(Patience, u32)> {
+fn next(ctx: &TcContext) -> Option<(Patience, u32)> {
     let (start, end) = (ctx.data(), ctx.data_end());
     if start + size_of::<SweepFrame>() > end {
         return None;
@@ -149,7 +149,7 @@ fn end(slot: Slot, patience: Patience, now_us: u64, counters: &mut FlowCounters)
 
 /// Puts the next slot onto the stack of free ones. The frame's first word counts down.
 #[inline(always)]
-pub(crate) fn fill(ctx: &XdpContext) {
+pub(crate) fn fill(ctx: &TcContext) {
     let start = ctx.data();
     if start + size_of::<u32>() > ctx.data_end() {
         return;

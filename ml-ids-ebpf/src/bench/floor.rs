@@ -78,8 +78,9 @@ pub(crate) fn received(ctx: &XdpContext) -> (Result<Packet, Skip>, u32) {
     (parse_ethernet(&frame::PacketReader::xdp(ctx), length, Profile::Fixed, Decap::NONE), length)
 }
 
+/// The same of a packet that is being sent.
 #[inline(always)]
-fn sent(ctx: &TcContext) -> (Result<Packet, Skip>, u32) {
+pub(crate) fn sent(ctx: &TcContext) -> (Result<Packet, Skip>, u32) {
     let _ = frame::tc_interface(ctx);
     let length = ctx.len();
     frame::make_headers_linear(ctx, length, Decap::NONE);

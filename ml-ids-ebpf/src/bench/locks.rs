@@ -1,21 +1,22 @@
 //! The real update of a flow under different ways to keep two CPUs apart. Each finds its slot as the real program does,
-//! in a table that the bench has filled.
+//! in a table that the bench has filled. All are classifiers: two CPUs cannot begin a long run of an XDP program together,
+//! because the kernel patches its code for each, one after the other.
 
 use core::arch::asm;
 
 use aya_ebpf::{
-    bindings::{bpf_spin_lock as Lock, xdp_action::XDP_PASS},
+    bindings::{TC_ACT_UNSPEC, bpf_spin_lock as Lock},
     btf_maps::{Array, HashMap, PerCpuArray},
     helpers::{
         bpf_ktime_get_ns,
         generated::{bpf_spin_lock, bpf_spin_unlock},
     },
-    macros::{btf_map, xdp},
-    programs::XdpContext,
+    macros::{btf_map, classifier},
+    programs::TcContext,
 };
 use ml_ids_common::{FlowKey, FlowState, Life, LockedFlow, Packet, Plan, Profile};
 
-use crate::{floor::received, scratch};
+use crate::{floor::sent, scratch};
 
 /// How often a program tries to take a lock word before it gives the packet up. A loop without an end does not load.
 const TRIES: u32 = 256;
@@ -44,20 +45,20 @@ static PER_CPU: PerCpuArray<FlowState, SLOTS> = PerCpuArray::new();
 static GIVEN_UP: PerCpuArray<u64, 1> = PerCpuArray::new();
 
 /// No lock at all.
-#[xdp(frags)]
-fn update_bare(ctx: XdpContext) -> u32 {
-    let Some((slot, packet, now_us)) = find(&ctx) else { return XDP_PASS };
+#[classifier]
+fn update_bare(ctx: TcContext) -> i32 {
+    let Some((slot, packet, now_us)) = find(&ctx) else { return TC_ACT_UNSPEC };
     if let Some(state) = BARE.get_ptr_mut(slot) {
         // SAFETY: a live map value of integers. That updates get lost is what this measures.
         update(unsafe { &mut *state }, packet, now_us);
     }
-    XDP_PASS
+    TC_ACT_UNSPEC
 }
 
 /// The kernel's spin lock.
-#[xdp(frags)]
-fn update_spin(ctx: XdpContext) -> u32 {
-    let Some((slot, packet, now_us)) = find(&ctx) else { return XDP_PASS };
+#[classifier]
+fn update_spin(ctx: TcContext) -> i32 {
+    let Some((slot, packet, now_us)) = find(&ctx) else { return TC_ACT_UNSPEC };
     if let Some(flow) = SPIN.get_ptr_mut(slot) {
         // SAFETY: a live map value, under its lock, with no call in between.
         unsafe {
@@ -66,14 +67,14 @@ fn update_spin(ctx: XdpContext) -> u32 {
             bpf_spin_unlock(&raw mut (*flow).lock);
         }
     }
-    XDP_PASS
+    TC_ACT_UNSPEC
 }
 
 /// A word taken by compare-and-swap (Linux 5.12), with interrupts on and an end to waiting.
-#[xdp(frags)]
-fn update_word(ctx: XdpContext) -> u32 {
-    let Some((slot, packet, now_us)) = find(&ctx) else { return XDP_PASS };
-    let Some(flow) = WORD.get_ptr_mut(slot) else { return XDP_PASS };
+#[classifier]
+fn update_word(ctx: TcContext) -> i32 {
+    let Some((slot, packet, now_us)) = find(&ctx) else { return TC_ACT_UNSPEC };
+    let Some(flow) = WORD.get_ptr_mut(slot) else { return TC_ACT_UNSPEC };
     // SAFETY: a live map value.
     let word = unsafe { &raw mut (*flow).word };
     let mut tries = 0;
@@ -84,14 +85,14 @@ fn update_word(ctx: XdpContext) -> u32 {
                 // SAFETY: a per-CPU value.
                 unsafe { *count = (*count).wrapping_add(1) };
             }
-            return XDP_PASS;
+            return TC_ACT_UNSPEC;
         }
     }
     // SAFETY: the word is taken.
     update(unsafe { &mut (*flow).state }, packet, now_us);
     // Not by a plain store, which orders nothing on other processors than x86.
     exchange_if(word, 1, 0);
-    XDP_PASS
+    TC_ACT_UNSPEC
 }
 
 /// Writes `new` if the word holds `old`. Returns what it held. Written out, because Rust's target description says that
@@ -112,20 +113,20 @@ fn exchange_if(word: *mut u64, old: u64, new: u64) -> u64 {
 }
 
 /// A state of each CPU, as if only one ever saw the flow: what no lock can be cheaper than.
-#[xdp(frags)]
-fn update_per_cpu(ctx: XdpContext) -> u32 {
-    let Some((slot, packet, now_us)) = find(&ctx) else { return XDP_PASS };
+#[classifier]
+fn update_per_cpu(ctx: TcContext) -> i32 {
+    let Some((slot, packet, now_us)) = find(&ctx) else { return TC_ACT_UNSPEC };
     if let Some(state) = PER_CPU.get_ptr_mut(slot) {
         // SAFETY: a per-CPU value.
         update(unsafe { &mut *state }, packet, now_us);
     }
-    XDP_PASS
+    TC_ACT_UNSPEC
 }
 
 /// Parses, reads the clock and looks the flow's slot up.
 #[inline(always)]
-pub(crate) fn find(ctx: &XdpContext) -> Option<(u32, &'static Packet, u64)> {
-    let packet = &mut scratch::park(received(ctx).0.ok()?)?.packet;
+pub(crate) fn find(ctx: &TcContext) -> Option<(u32, &'static Packet, u64)> {
+    let packet = &mut scratch::park(sent(ctx).0.ok()?)?.packet;
     // SAFETY: the helper has no preconditions.
     let now_us = unsafe { bpf_ktime_get_ns() } / 1_000;
     let slot = SLOT_OF.get_ptr(&packet.key)?;

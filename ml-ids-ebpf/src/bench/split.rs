@@ -2,11 +2,11 @@
 //! CPU outside of it. A sketch with the fields of the real state, close enough to tell what it would cost.
 
 use aya_ebpf::{
-    bindings::{bpf_spin_lock as Lock, xdp_action::XDP_PASS},
+    bindings::{TC_ACT_UNSPEC, bpf_spin_lock as Lock},
     btf_maps::{Array, PerCpuArray},
     helpers::generated::{bpf_spin_lock, bpf_spin_unlock},
-    macros::{btf_map, xdp},
-    programs::XdpContext,
+    macros::{btf_map, classifier},
+    programs::TcContext,
 };
 use ml_ids_common::{Packet, TcpFlags};
 
@@ -84,10 +84,10 @@ static ORDERED: Array<Ordered, 4> = Array::new();
 static SUMS: PerCpuArray<Sums, 4> = PerCpuArray::new();
 
 /// The lock covers half of the update.
-#[xdp(frags)]
-fn update_split(ctx: XdpContext) -> u32 {
-    let Some((slot, packet, now_us)) = find(&ctx) else { return XDP_PASS };
-    let (Some(ordered), Some(sums)) = (ORDERED.get_ptr_mut(slot), SUMS.get_ptr_mut(slot)) else { return XDP_PASS };
+#[classifier]
+fn update_split(ctx: TcContext) -> i32 {
+    let Some((slot, packet, now_us)) = find(&ctx) else { return TC_ACT_UNSPEC };
+    let (Some(ordered), Some(sums)) = (ORDERED.get_ptr_mut(slot), SUMS.get_ptr_mut(slot)) else { return TC_ACT_UNSPEC };
     // SAFETY: a live map value, under its lock, with no call in between.
     unsafe {
         bpf_spin_lock(&raw mut (*ordered).lock);
@@ -96,7 +96,7 @@ fn update_split(ctx: XdpContext) -> u32 {
     }
     // SAFETY: a per-CPU value.
     unsafe { &mut *sums }.add(packet);
-    XDP_PASS
+    TC_ACT_UNSPEC
 }
 
 impl Ordered {

@@ -238,11 +238,11 @@ impl Worker {
         // What a whole table emits does not fit into the ring buffer at once.
         for slots in slots.chunks(SWEEP_BATCH) {
             let swept = match self.loaded.try_lock() {
-                Ok(mut loaded) => loaded.xdp("sweep").and_then(|program| sweep(program, slots, patience)),
+                Ok(mut loaded) => loaded.classifier("sweep").and_then(|program| sweep(program, slots, patience)),
                 // The watch thread is attaching. What is due stays due.
                 Err(TryLockError::WouldBlock) => return,
                 Err(TryLockError::Poisoned(poisoned)) => {
-                    poisoned.into_inner().xdp("sweep").and_then(|program| sweep(program, slots, patience))
+                    poisoned.into_inner().classifier("sweep").and_then(|program| sweep(program, slots, patience))
                 }
             };
             if let Err(error) = swept {

@@ -207,11 +207,10 @@ impl Loaded {
         let mut loaded = Self::create(options, test_clock, table, VerifierLogLevel::default())?;
         loaded.xdp("ingress")?.load().map_err(refused("ingress"))?;
         loaded.classifier("egress")?;
-        loaded.xdp("sweep")?.load().map_err(refused("sweep"))?;
+        loaded.classifier("sweep")?;
         // Slots of a table that is gone on with are in use or on the stack.
         if table.is_none_or(Table::is_fresh) {
-            loaded.xdp("fill")?.load().map_err(refused("fill"))?;
-            sweep::fill(loaded.xdp("fill")?, options.max_flows)?;
+            sweep::fill(loaded.classifier("fill")?, options.max_flows)?;
         }
         Ok(loaded)
     }

@@ -188,7 +188,7 @@ impl KernelReplay {
         now_us: u64,
     ) -> Result<Duration, SensorError> {
         self.clock.set(0, now_us, 0).map_err(|source| SensorError::Map { map: "CLOCK", source })?;
-        sweep(self.loaded.xdp("sweep")?, slots, patience)
+        sweep(self.loaded.classifier("sweep")?, slots, patience)
     }
 
     /// The slots that are due at `now_us`.

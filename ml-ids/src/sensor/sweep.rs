@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aya::programs::{ProgramError, TestRun as _, TestRunOptions, Xdp};
+use aya::programs::{ProgramError, SchedClassifier, TestRun as _, TestRunOptions};
 use ml_ids_common::{Patience, SWEEP_SLOTS, SweepFrame};
 
 use super::load::{SensorError, os_error};
@@ -15,7 +15,7 @@ const FILL_RUNS: u32 = 65_536;
 const LEAST_FRAME: usize = 14;
 
 /// Looks at `slots` and returns how long the kernel took for all of them. Those that a signal kept it from stay due.
-pub(super) fn sweep(program: &mut Xdp, slots: &[u32], patience: Patience) -> Result<Duration, SensorError> {
+pub(super) fn sweep(program: &SchedClassifier, slots: &[u32], patience: Patience) -> Result<Duration, SensorError> {
     let mut total = Duration::ZERO;
     let mut frame = Vec::with_capacity(size_of::<SweepFrame>());
     for slots in slots.chunks(SWEEP_SLOTS) {
@@ -38,7 +38,7 @@ pub(super) fn sweep(program: &mut Xdp, slots: &[u32], patience: Patience) -> Res
 }
 
 /// Declares the first `slots` slots free, so that the lowest is given out first.
-pub(super) fn fill(program: &mut Xdp, slots: u32) -> Result<(), SensorError> {
+pub(super) fn fill(program: &SchedClassifier, slots: u32) -> Result<(), SensorError> {
     let mut frame = [0; LEAST_FRAME];
     let mut left = slots;
     while left > 0 {
