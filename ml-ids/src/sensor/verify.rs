@@ -50,18 +50,7 @@ fn everything() -> Options {
         IgnoreRule::Interface("lo".to_owned()),
     ];
     let filter = FilterOptions { ignore, block: Some(BlockMode::Drop), block_max: 1024 };
-    let v = std::env::var("SETUP").unwrap_or_default();
-    let mut o = Options { decap: Decap::ALL, filter, ..Options::default() };
-    if !v.contains('d') {
-        o.decap = Decap::NONE;
-    }
-    if !v.contains('b') {
-        o.filter.block = None;
-    }
-    if !v.contains('i') {
-        o.filter.ignore.clear();
-    }
-    o
+    Options { decap: Decap::ALL, filter, ..Options::default() }
 }
 
 fn examine(
