@@ -78,7 +78,10 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
         if matches!(args.command, Command::Add { .. }) {
             bail!("the sensor is gone and has only left its list behind; start one with `ml-ids run --block`");
         }
-        warn!("the sensor is gone and has only left its list behind; the next one removes it");
+        warn!(
+            "the sensor is gone; its list is in force only if its programs were pinned (--pin), and the next sensor \
+             begins with an empty one"
+        );
     }
     match &args.command {
         Command::List { json } => list(&hands, settings, *json),

@@ -89,7 +89,7 @@ fn new_flow(hook: Hook, report: Report<'_>) -> Result<(), SensorError> {
 }
 
 /// The least that each program takes over some rounds.
-fn in_turns<const N: usize>(
+pub(super) fn in_turns<const N: usize>(
     runners: &[TestRunner; N],
     rounds: u32,
     mut measure: impl FnMut(&TestRunner, u32) -> Result<f64, SensorError>,

@@ -4,6 +4,7 @@
 mod batch;
 mod contention;
 mod draining;
+mod filters;
 mod flows;
 mod frames;
 mod generator;
@@ -42,6 +43,7 @@ type Report<'a> = &'a mut dyn FnMut(Figure);
 pub fn kernel(mut report: impl FnMut(Figure)) -> Result<(), SensorError> {
     let report: Report<'_> = &mut report;
     hot_path::measure(report)?;
+    filters::measure(report)?;
     contention::measure(report)?;
     per_packet::measure(report)?;
     draining::measure(report)?;
