@@ -18,10 +18,8 @@ use crate::sensor::{SensorError, test_run::TestRunner};
 
 /// Runs of a round, on each CPU.
 const REPEAT: u32 = 200_000;
-/// Rounds that count.
-const ROUNDS: usize = 7;
-/// Rounds after which no more are tried: on a busy machine the two CPUs are seldom ours at one time.
-const MOST_ROUNDS: usize = 60;
+/// Rounds, in each of which every way has its turn.
+const ROUNDS: usize = 21;
 /// Part of the time that both must have run together and undisturbed for a round to count.
 const TOGETHER: f64 = 0.9;
 
@@ -48,45 +46,52 @@ struct Turn {
     each: Duration,
 }
 
+/// What one way came to.
+#[derive(Default)]
+struct Outcome {
+    /// Nanoseconds of a run on one CPU, the least.
+    alone: Option<f64>,
+    /// The same on each of two CPUs, of every round that counts.
+    contended: Vec<f64>,
+    sent: u64,
+}
+
 pub(super) fn measure(report: Report<'_>) -> Result<(), SensorError> {
-    for Way { program, name } in WAYS {
-        let mut programs = Programs::load()?;
-        let (there, back) = (segment(1, ACK), answer(1, ACK));
-        let map = |map| move |source| SensorError::Map { map, source };
-        programs.hash("SLOT_OF")?.insert(key(&there)?, 0u32, 0).map_err(map("SLOT_OF"))?;
-        let runner = programs.runner(program)?;
-        let mut sent = 0;
-        let mut alone = f64::INFINITY;
-        for _ in 0..ROUNDS {
-            alone = alone.min(time(&runner, &there, REPEAT)?);
-            sent += u64::from(REPEAT);
-        }
-        let mut fair = Vec::new();
-        for _ in 0..MOST_ROUNDS {
-            let turns = both(&runner, [&there, &back])?;
-            sent += 2 * u64::from(REPEAT);
+    let mut programs = Programs::load()?;
+    let (there, back) = (segment(1, ACK), answer(1, ACK));
+    let slot = programs.hash("SLOT_OF")?.insert(key(&there)?, 0u32, 0);
+    slot.map_err(|source| SensorError::Map { map: "SLOT_OF", source })?;
+    let runners = WAYS.map(|way| programs.runner(way.program));
+    let mut outcomes = WAYS.map(|_| Outcome::default());
+    // In turns: how well the machine lets two CPUs meet changes from one second to the next.
+    for _ in 0..ROUNDS {
+        for (runner, outcome) in runners.iter().zip(&mut outcomes) {
+            let runner = runner.as_ref().map_err(|_| SensorError::Missing("bench program"))?;
+            let alone = time(runner, &there, REPEAT)?;
+            outcome.alone = Some(outcome.alone.map_or(alone, |least| least.min(alone)));
+            let turns = both(runner, [&there, &back])?;
+            outcome.sent += 3 * u64::from(REPEAT);
             if together(turns) >= TOGETHER {
-                fair.push(turns);
-            }
-            if fair.len() == ROUNDS {
-                break;
+                outcome.contended.push(mean(turns.map(|turn| turn.each.as_nanos() as f64)));
             }
         }
-        // The middle of the rounds: in the quickest ones the CPUs met least.
-        let mut each: Vec<f64> = fair.iter().map(|turns| mean(turns.map(|turn| turn.each.as_nanos() as f64))).collect();
-        each.sort_by(f64::total_cmp);
-        let counted = counted(&mut programs, program)?;
+    }
+    for (Way { program, name }, outcome) in WAYS.iter().zip(outcomes) {
+        let Outcome { alone, mut contended, sent } = outcome;
+        let lost = sent.saturating_sub(counted(&mut programs, program)?);
         let mut figure =
             |what: &str, value: f64, unit| figure(report, format!("one flow, {name}: {what}"), value, unit);
-        figure("one CPU", alone, "ns/packet");
-        match each.get(each.len() / 2) {
+        figure("one CPU", alone.unwrap_or(f64::NAN), "ns/packet");
+        // The middle of the rounds: in the quickest ones the CPUs met least.
+        contended.sort_by(f64::total_cmp);
+        match contended.get(contended.len() / 2) {
             Some(&each) => {
                 figure("two CPUs", each, "ns/packet and CPU");
                 figure("two CPUs together", 2e3 / each, "M packets/s");
             }
             None => figure("rounds in which both CPUs were ours (measure again on a quieter machine)", 0.0, "rounds"),
         }
-        figure("packets lost", sent.saturating_sub(counted) as f64 / sent as f64 * 1e6, "of a million");
+        figure("packets lost", lost as f64 / sent as f64 * 1e6, "of a million");
     }
     Ok(())
 }
@@ -126,16 +131,18 @@ fn mean([a, b]: [f64; 2]) -> f64 {
     f64::midpoint(a, b)
 }
 
-/// Packets in the state that the program has updated.
+/// Packets that the state has, by a counter that packets of both directions move: each has ACK set.
 fn counted(programs: &mut Programs, program: &str) -> Result<u64, SensorError> {
     let failed = |source| SensorError::Map { map: "bench", source };
     Ok(match program {
-        "update_bare" => programs.array::<FlowState>("BARE")?.get(&0, 0).map_err(failed)?.packets().into(),
-        "update_spin" => programs.array::<LockedFlow<u32>>("SPIN")?.get(&0, 0).map_err(failed)?.state.packets().into(),
+        "update_bare" => programs.array::<FlowState>("BARE")?.get(&0, 0).map_err(failed)?.flag_counts[ACKS].into(),
+        "update_spin" => {
+            programs.array::<LockedFlow<u32>>("SPIN")?.get(&0, 0).map_err(failed)?.state.flag_counts[ACKS].into()
+        }
         "update_word" => {
             // The word, then the state, which is as long as that behind a lock.
             let value = programs.array::<LockedFlow<u32>>("WORD")?.get(&0, 0).map_err(failed)?;
-            value.state.packets().into()
+            value.state.flag_counts[ACKS].into()
         }
         "update_split" => {
             let value = programs.per_cpu::<[u64; SUMS]>("SUMS")?.get(&0, 0).map_err(failed)?;
@@ -143,11 +150,13 @@ fn counted(programs: &mut Programs, program: &str) -> Result<u64, SensorError> {
         }
         _ => {
             let value = programs.per_cpu::<FlowState>("PER_CPU")?.get(&0, 0).map_err(failed)?;
-            value.iter().map(|state| u64::from(state.packets())).sum()
+            value.iter().map(|state| u64::from(state.flag_counts[ACKS])).sum()
         }
     })
 }
 
+/// The counter of packets with ACK among those of flags.
+const ACKS: usize = 4;
 /// Words of the sketch's sums, of which the first is the number of packets.
 const SUMS: usize = 25;
 
