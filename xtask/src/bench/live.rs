@@ -36,12 +36,20 @@ const TABLE: &str = "131072";
 const LARGE_TABLE: &str = "1048576";
 const STEADY: &str = "1000000000";
 
-const LOADS: [Load; 7] = [
+const LOADS: [Load; 8] = [
     Load { name: "10,000 flows, 50,000/s", flows: "10000", packets: STEADY, rate: Some("50000"), max_flows: TABLE },
     Load { name: "10,000 flows, 100,000/s", flows: "10000", packets: STEADY, rate: Some("100000"), max_flows: TABLE },
     Load { name: "10,000 flows, 200,000/s", flows: "10000", packets: STEADY, rate: Some("200000"), max_flows: TABLE },
     Load { name: "10,000 flows, 400,000/s", flows: "10000", packets: STEADY, rate: Some("400000"), max_flows: TABLE },
     Load { name: "10,000 flows, all that goes", flows: "10000", packets: STEADY, rate: None, max_flows: TABLE },
+    // In the loads above no flow ends while it is measured; here the agent has a verdict to give for every twentieth packet.
+    Load {
+        name: "flows of 20 packets, 10,000 ending a second, 200,000/s",
+        flows: "10000",
+        packets: "20",
+        rate: Some("200000"),
+        max_flows: TABLE,
+    },
     Load {
         name: "1,000,000 flows, 200,000/s",
         flows: "1000000",
