@@ -160,7 +160,7 @@ impl FlowState {
         self.forward.bulk_last = Direction::UNSET;
         self.backward.bulk_start = Direction::UNSET;
         self.backward.bulk_last = Direction::UNSET;
-        let is_forward = forward || packet.from_b == source_is_b || packet.key.one_host();
+        let is_forward = forward || packet.from_b == source_is_b || packet.one_host;
         self.first_backward = u8::from(!is_forward);
         self.first_length = packet.payload;
         self.first_padded = packet.padded_payload;
@@ -189,7 +189,7 @@ impl FlowState {
         if !closing {
             self.activity(now, gap);
         }
-        let is_forward = packet.key.one_host() || packet.from_b == (self.source_is_b != 0);
+        let is_forward = packet.one_host || packet.from_b == (self.source_is_b != 0);
         self.count_flags(packet.flags, packet.copies);
         self.gap(gap, packet.copies);
         if !is_forward {

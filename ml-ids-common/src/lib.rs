@@ -28,9 +28,9 @@ mod parse;
 mod profile;
 mod record;
 mod segments;
-mod time;
 #[cfg(test)]
 mod testing;
+mod time;
 
 pub use counters::{COUNTER_SETS, Counters, FlowCounters, Hook, HookCounters, SWEEP_COUNTERS, counter_set};
 pub use decap::{Decap, MAX_TUNNEL_HEADERS};
