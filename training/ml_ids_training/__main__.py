@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import DEFAULT_REPEATS
+from . import DEFAULT_REPEATS, tracking_options
 from .errors import EXIT_FAILED, EXIT_OK, TrainingFailed, UnreadableInput, WrongUsage
 from .features import PROFILES
 
@@ -20,6 +20,7 @@ example:
       --out models/default.onnx --card models/default.md --report report/ \\
       --test-rows held-out.csv
   python -m ml_ids_training check models/default.onnx held-out.csv
+  python -m ml_ids_training register models/default.onnx --name ml-ids --alias champion
 """
 
 #: What the data is called in the contract unless --data-note says it better.
@@ -105,6 +106,17 @@ def parser() -> argparse.ArgumentParser:
     )
     check.add_argument("model", type=Path, metavar="MODEL", help="model file (.onnx)")
     check.add_argument("rows", type=Path, metavar="ROWS", help="CSV written by train --test-rows")
+
+    register = commands.add_parser(
+        "register", help="log a model file to MLflow and register it", epilog=EPILOG, formatter_class=raw,
+        description="Logs an existing model file as a run of its own, registers it as a new version under a name "
+        "and moves aliases to it. Sensors started with --model mlflow:NAME@ALIAS then load it.",
+    )
+    register.add_argument("model", type=Path, metavar="MODEL", help="model file (.onnx)")
+    register.add_argument("--name", required=True, metavar="NAME", help="name to register the model under")
+    register.add_argument("--card", type=Path, metavar="FILE", help="model card to log beside it")
+    register.add_argument("--report", type=Path, metavar="DIR", help="report folder of the training run, to log as well")
+    tracking_options.add_to(register)
     return main_parser
 
 
@@ -143,11 +155,20 @@ def _check(arguments: argparse.Namespace) -> int:
     return EXIT_OK if agreement.holds else EXIT_FAILED
 
 
+def _register(arguments: argparse.Namespace) -> int:
+    from . import tracking
+
+    registration = tracking_options.registration(arguments.name, arguments)
+    destination = tracking_options.destination(arguments)
+    print(tracking.log(destination, arguments.model, arguments.card, arguments.report, registration))
+    return EXIT_OK
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     parsed = parser().parse_args(arguments)
     try:
-        return {"train": _train, "check": _check}[parsed.command](parsed)
+        return {"train": _train, "check": _check, "register": _register}[parsed.command](parsed)
     except (TrainingFailed, WrongUsage, UnreadableInput) as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
