@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import DEFAULT_REPEATS, tracking_options
+from . import DEFAULT_REPEATS, labels, tracking_options
 from .errors import EXIT_FAILED, EXIT_OK, TrainingFailed, UnreadableInput, WrongUsage
 from .features import PROFILES
 
@@ -81,6 +81,15 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--card", type=Path, metavar="FILE", help="model card to write (Markdown)")
     train.add_argument("--report", type=Path, metavar="DIR", help="folder for report.md and report.json")
     train.add_argument("--test-rows", type=Path, metavar="FILE", help="write the held-out rows with the forest's answers")
+    train.add_argument(
+        "--labels", type=Path, metavar="FILE",
+        help="CSV of rules that say what each flow was, for own captures: " + ",".join(labels.COLUMNS)
+        + "; empty is any, the first rule that fits counts",
+    )
+    train.add_argument(
+        "--unmatched", choices=labels.UNMATCHED, default=labels.UNMATCHED[0],
+        help="what becomes of flows that no rule of --labels fits; default: %(default)s",
+    )
     train.add_argument("--trees", type=_positive, default=100, metavar="N", help="default: %(default)s")
     train.add_argument("--max-depth", type=_positive, default=20, metavar="N", help="default: %(default)s")
     train.add_argument("--seed", type=_seed, default=20170703, metavar="N", help="default: %(default)s")
@@ -142,6 +151,8 @@ def _train(arguments: argparse.Namespace) -> int:
         compare_port=arguments.compare_port,
         repeats=arguments.repeats,
         limit_per_class=arguments.limit_per_class,
+        labels=arguments.labels,
+        unmatched=arguments.unmatched,
     )
     print(summary(train(request)))
     return EXIT_OK

@@ -152,6 +152,13 @@ def _data(outcome: dict) -> str:
     ]
     if facts["rows_attempted"]:
         lines.append(f"- {facts['rows_attempted']} rows labelled \"Attempted\" are neither attack nor benign and were left out.")
+    if facts["labels_file"]:
+        rules = facts["labels_file"]["rules"]
+        rest = "taken for BENIGN" if facts["labels_file"]["unmatched"] == "benign" else "left out"
+        lines.append(
+            f"- The flows were labelled by the {len(rules)} rules of a labels file; "
+            f"{facts['labels_file']['rows_unmatched']} that no rule fits were {rest}."
+        )
     if facts["rows_empty"]:
         lines.append(f"- {facts['rows_empty']} empty lines were skipped.")
     lines += [
@@ -313,7 +320,11 @@ def _command(outcome: dict) -> str:
     """The command of this run, data files by base name only."""
     request, facts = outcome["request"], outcome["data"]
     settings = request.settings
-    arguments = ["train", *facts["files"], "--profile", request.profile]
+    labels_file = facts["labels_file"]
+    data = [name for name in facts["files"] if labels_file is None or name != labels_file["file"]]
+    arguments = ["train", *data, "--profile", request.profile]
+    if labels_file is not None:
+        arguments += ["--labels", labels_file["file"], "--unmatched", request.unmatched]
     arguments += ["--out", f"models/{request.out.name}", "--card", f"models/{request.out.stem}.md"]
     arguments += ["--trees", settings.trees, "--max-depth", settings.max_depth, "--seed", settings.seed]
     arguments += ["--date", request.date, "--name", request.name]

@@ -6,6 +6,7 @@ Nothing is put in place before the gate has passed.
 from __future__ import annotations
 
 import os
+import sys
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from .data import Flows, drop_duplicates, limit_per_class, read_flows
 from .errors import TrainingFailed
 from .features import unused_features, used_columns
 from .forest import Fitted, Settings, class_names, thresholds, try_split
+from .labels import UNMATCHED, Labelling
 from .probe import probe
 from .split import random_split, timed_split
 from .values import count_non_finite
@@ -46,6 +48,8 @@ class Request:
     compare_port: bool
     repeats: int
     limit_per_class: int | None
+    labels: Path | None = None
+    unmatched: str = UNMATCHED[0]
 
 
 def train(request: Request) -> dict:
@@ -124,7 +128,10 @@ def train(request: Request) -> dict:
 
 def _prepare(request: Request) -> tuple[Flows, dict]:
     """Reads and reduces the data; returns it with every number that was lost on the way."""
-    raw = read_flows(request.data, request.profile)
+    labelling = None if request.labels is None else Labelling(request.labels, request.unmatched)
+    raw = read_flows(request.data, request.profile, labelling)
+    for warning in labelling.idle_rules() if labelling is not None else ():
+        tqdm.write(f"warning: {warning}", file=sys.stderr)
     unique = drop_duplicates(raw)
     limit = request.limit_per_class
     flows = unique if limit is None else limit_per_class(unique, limit, request.settings.seed)
@@ -135,6 +142,7 @@ def _prepare(request: Request) -> tuple[Flows, dict]:
         "rows_read": raw.rows_read,
         "rows_empty": raw.rows_empty,
         "rows_attempted": raw.rows_attempted,
+        "labels_file": None if labelling is None else labelling.facts(),
         "rows_duplicate": len(raw.labels) - len(unique.labels),
         "rows_unique": len(unique.labels),
         "rows_used": len(flows.labels),
