@@ -11,6 +11,7 @@ from pathlib import Path
 from . import DEFAULT_REPEATS, labels, tracking_options
 from .errors import EXIT_FAILED, EXIT_OK, TrainingFailed, UnreadableInput, WrongUsage
 from .features import PROFILES
+from .settings import BALANCES, FOREST, KINDS
 
 EPILOG = """\
 exit codes: 0 done, 1 failed, 2 wrong usage, 3 input unreadable or malformed
@@ -52,6 +53,21 @@ def _seed(text: str) -> int:
     return value
 
 
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError("must be above 0 and at most 1")
+    return value
+
+
+def _class_weight(text: str) -> tuple[str, float]:
+    name, _, factor = text.rpartition("=")
+    value = float(factor)
+    if not name or not 0 < value < 1e6:
+        raise argparse.ArgumentTypeError("must be NAME=W with W above 0 and below a million")
+    return name, value
+
+
 def _date(text: str) -> str:
     try:
         return datetime.date.fromisoformat(text).isoformat()
@@ -90,8 +106,21 @@ def parser() -> argparse.ArgumentParser:
         "--unmatched", choices=labels.UNMATCHED, default=labels.UNMATCHED[0],
         help="what becomes of flows that no rule of --labels fits; default: %(default)s",
     )
-    train.add_argument("--trees", type=_positive, default=100, metavar="N", help="default: %(default)s")
+    train.add_argument("--model", choices=KINDS, default=FOREST, help="kind of estimator; default: %(default)s")
+    train.add_argument("--trees", type=_positive, default=100, metavar="N", help="trees, or rounds of boosting; default: %(default)s")
     train.add_argument("--max-depth", type=_positive, default=20, metavar="N", help="default: %(default)s")
+    train.add_argument("--min-leaf", type=_positive, default=1, metavar="N", help="least training rows in a leaf; default: %(default)s")
+    train.add_argument(
+        "--max-features", type=_share, metavar="SHARE",
+        help="share of the columns that each split may choose from; default: the square root of their number, boosted: all",
+    )
+    train.add_argument("--leaves", type=_positive, default=15, metavar="N", help="most leaves of a boosted tree; default: %(default)s")
+    train.add_argument("--learning-rate", type=_share, default=0.1, metavar="X", help="of boosting; default: %(default)s")
+    train.add_argument("--balance", choices=BALANCES, default="balanced", help="lifting of rare classes; default: %(default)s")
+    train.add_argument(
+        "--class-weight", type=_class_weight, action="append", default=[], metavar="NAME=W",
+        help="factor on the weight of one class, may be given several times",
+    )
     train.add_argument("--seed", type=_seed, default=20170703, metavar="N", help="default: %(default)s")
     train.add_argument("--jobs", type=_positive, default=2, metavar="N", help="threads while fitting; default: %(default)s")
     train.add_argument("--date", type=_date, metavar="YYYY-MM-DD", help="date in the contract; default: today (UTC)")
@@ -130,8 +159,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from .forest import Settings
     from .report import summary
+    from .settings import Settings
     from .train import Request, train
 
     date = arguments.date or datetime.datetime.now(datetime.timezone.utc).date().isoformat()
@@ -146,7 +175,19 @@ def _train(arguments: argparse.Namespace) -> int:
         version=arguments.model_version or date,
         date=date,
         data_note=arguments.data_note or DATA_NOTES[arguments.profile],
-        settings=Settings(arguments.trees, arguments.max_depth, arguments.seed, arguments.jobs),
+        settings=Settings(
+            kind=arguments.model,
+            trees=arguments.trees,
+            max_depth=arguments.max_depth,
+            min_leaf=arguments.min_leaf,
+            max_features=arguments.max_features,
+            leaves=arguments.leaves,
+            learning_rate=arguments.learning_rate,
+            balance=arguments.balance,
+            class_weights=dict(arguments.class_weight),
+            seed=arguments.seed,
+            jobs=arguments.jobs,
+        ),
         use_port=arguments.use_port,
         compare_port=arguments.compare_port,
         repeats=arguments.repeats,

@@ -14,7 +14,8 @@ from collections import Counter
 import numpy as np
 
 from .features import NAMES
-from .forest import Fitted, thresholds
+from .fitted import Fitted
+from .measure import thresholds
 
 #: L4 payload bytes of the made-up packets.
 PAYLOADS = (0, 1, 16, 32, 48, 64, 100, 128, 256, 512, 1024, 1200, 1400)

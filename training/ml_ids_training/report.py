@@ -17,7 +17,7 @@ from . import DEFAULT_REPEATS, __version__
 from .check import GATE_ROWS
 from .contract import CITATION
 from .features import NAMES, UNRELIABLE
-from .forest import DEFAULT_THRESHOLD
+from .measure import DEFAULT_THRESHOLD
 from .values import NON_FINITE
 
 TITLES = {"random": "random 80/20 split", "time_ordered": "70/30 split in time order"}

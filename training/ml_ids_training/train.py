@@ -19,10 +19,14 @@ from .contract import Contract
 from .data import Flows, drop_duplicates, limit_per_class, read_flows
 from .errors import TrainingFailed
 from .features import unused_features, used_columns
-from .forest import Fitted, Settings, class_names, thresholds, try_split
+from .fitted import Fitted, class_names, encode
+from .kinds import fit
+from .measure import measure, thresholds
 from .labels import UNMATCHED, Labelling
 from .probe import probe
-from .split import random_split, timed_split
+from .settings import Settings
+from .split import Split, random_split, timed_split
+from .trees import size_of
 from .values import count_non_finite
 
 PORT_VARIANTS = {False: "without_port", True: "with_port"}
@@ -68,10 +72,10 @@ def train(request: Request) -> dict:
         for use_port in (request.use_port, not request.use_port) if request.compare_port else (request.use_port,):
             columns = used_columns(request.profile, use_port)
             for name, split in splits.items():
-                forest, scores = try_split(flows, split, classes, columns, request.settings)
+                tried, scores = try_split(flows, split, classes, columns, request.settings)
                 results[name][PORT_VARIANTS[use_port]] = scores
                 if name == RANDOM and use_port == request.use_port:
-                    fitted = forest
+                    fitted = tried
                 bar.update()
         assert fitted is not None
         spread: dict[str, list[dict]] = {name: [] for name in splits}
@@ -112,7 +116,7 @@ def train(request: Request) -> dict:
         "results": results,
         "spread": spread,
         "chosen": chosen,
-        "size": export.size_of(fitted),
+        "size": size_of(fitted.trees()),
         "bytes": len(model),
         "model": model,
         "agreement": agreement,
@@ -124,6 +128,15 @@ def train(request: Request) -> dict:
         request.test_rows.parent.mkdir(parents=True, exist_ok=True)
         check.write_rows(request.test_rows, fitted, flows, splits[RANDOM].test)
     return outcome
+
+
+def try_split(
+    flows: Flows, split: Split, classes: tuple[str, ...], columns: tuple[int, ...], settings: Settings
+) -> tuple[Fitted, dict]:
+    """Fits on one part of a split and evaluates on the other."""
+    fitted = fit(flows, split.train, classes, columns, settings)
+    truth = encode(flows.labels[split.test], classes)
+    return fitted, measure(truth, fitted.probabilities(flows.values[split.test]), classes, thresholds(classes))
 
 
 def _prepare(request: Request) -> tuple[Flows, dict]:
@@ -174,7 +187,7 @@ def _headline(scores: dict) -> dict:
 
 def _importances(fitted: Fitted) -> list[tuple[int, float]]:
     """(column position, share of impurity removed), greatest first."""
-    shares = fitted.forest.feature_importances_
+    shares = fitted.importances()
     order = np.argsort(-shares, kind="stable")
     return [(fitted.columns[i], float(shares[i])) for i in order]
 

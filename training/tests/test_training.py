@@ -10,7 +10,8 @@ from conftest import run_train
 from flows import made_up, write_cns2022, write_mlcve
 
 from ml_ids_training.errors import TrainingFailed
-from ml_ids_training.forest import class_names, measure, thresholds
+from ml_ids_training.fitted import class_names
+from ml_ids_training.measure import measure, thresholds
 from ml_ids_training.split import random_split, timed_split
 from ml_ids_training.values import NON_FINITE, model_input
 
