@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -95,7 +96,10 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--profile", required=True, choices=PROFILES, help="feature semantics the data was made with")
     train.add_argument("--out", required=True, type=Path, metavar="FILE", help="model file to write (.onnx)")
     train.add_argument("--card", type=Path, metavar="FILE", help="model card to write (Markdown)")
-    train.add_argument("--report", type=Path, metavar="DIR", help="folder for report.md and report.json")
+    train.add_argument("--report", type=Path, metavar="DIR", help="folder for report.md, report.json and figures")
+    train.add_argument(
+        "--figures", action=argparse.BooleanOptionalAction, default=True, help="draw figures into the report folder"
+    )
     train.add_argument("--test-rows", type=Path, metavar="FILE", help="write the held-out rows with the forest's answers")
     train.add_argument(
         "--labels", type=Path, metavar="FILE",
@@ -137,6 +141,11 @@ def parser() -> argparse.ArgumentParser:
         "--repeats", type=_count, default=DEFAULT_REPEATS, metavar="N",
         help="judge each split with N further seeds, only to show the spread; default: %(default)s",
     )
+    tracking_options.add_to(train)
+    train.add_argument(
+        "--track", action=argparse.BooleanOptionalAction, default=True, help="log the run to MLflow; on by default"
+    )
+    train.add_argument("--register", metavar="NAME", help="register the model under this name")
 
     check = commands.add_parser(
         "check", help="compare a model file with stored answers", epilog=EPILOG, formatter_class=raw,
@@ -159,17 +168,26 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _train(arguments: argparse.Namespace) -> int:
+    # MLflow is given files: those that were not asked for are written aside.
+    with tempfile.TemporaryDirectory() as spare:
+        return _train_and_log(arguments, Path(spare))
+
+
+def _train_and_log(arguments: argparse.Namespace, spare: Path) -> int:
     from .report import summary
     from .settings import Settings
     from .train import Request, train
 
+    registration = tracking_options.registration(arguments.register, arguments)
+    if registration is not None and not arguments.track:
+        raise WrongUsage("--register and --no-track exclude each other")
     date = arguments.date or datetime.datetime.now(datetime.timezone.utc).date().isoformat()
     request = Request(
         data=tuple(arguments.data),
         profile=arguments.profile,
         out=arguments.out,
-        card=arguments.card,
-        report=arguments.report,
+        card=arguments.card or (spare / "card.md" if arguments.track else None),
+        report=arguments.report or (spare / "report" if arguments.track else None),
         test_rows=arguments.test_rows,
         name=arguments.name,
         version=arguments.model_version or date,
@@ -194,8 +212,13 @@ def _train(arguments: argparse.Namespace) -> int:
         limit_per_class=arguments.limit_per_class,
         labels=arguments.labels,
         unmatched=arguments.unmatched,
+        figures=arguments.figures,
     )
-    print(summary(train(request)))
+    print(summary(train(request)), flush=True)
+    if arguments.track:
+        from . import tracking
+
+        print(tracking.log(tracking_options.destination(arguments), request.out, request.card, request.report, registration))
     return EXIT_OK
 
 

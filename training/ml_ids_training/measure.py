@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from sklearn.metrics import confusion_matrix
 
+from .curves import curves
 from .data import BENIGN
 
 DEFAULT_THRESHOLD = 0.5
@@ -62,6 +63,7 @@ def measure(truth: np.ndarray, probabilities: np.ndarray, classes: tuple[str, ..
         "other_thresholds": others,
         "per_class": per_class,
         "confusion_matrix": matrix.tolist(),
+        "curves": curves(truth, probabilities, classes),
     }
 
 

@@ -5,6 +5,7 @@ Nothing is put in place before the gate has passed.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections import Counter
@@ -54,6 +55,7 @@ class Request:
     limit_per_class: int | None
     labels: Path | None = None
     unmatched: str = UNMATCHED[0]
+    figures: bool = True
 
 
 def train(request: Request) -> dict:
@@ -203,4 +205,10 @@ def _write(request: Request, model: bytes, outcome: dict) -> None:
     if request.report is not None:
         request.report.mkdir(parents=True, exist_ok=True)
         (request.report / "report.md").write_text(report.markdown(outcome), encoding="utf-8")
-        (request.report / "report.json").write_text(report.as_json(outcome), encoding="utf-8")
+        facts = report.as_json(outcome)
+        (request.report / "report.json").write_text(facts, encoding="utf-8")
+        if request.figures:
+            # Loaded when needed: drawing takes longer to load than a small model to train.
+            from . import figures
+
+            figures.write(json.loads(facts), request.report / "figures")

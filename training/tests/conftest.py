@@ -10,7 +10,7 @@ from flows import made_up, write_cns2022
 
 from ml_ids_training.__main__ import main
 
-QUICK = ["--trees", "12", "--max-depth", "6", "--date", "2024-02-29", "--repeats", "0", "--no-compare-port", "--jobs", "1"]
+QUICK = ["--trees", "12", "--max-depth", "6", "--date", "2024-02-29", "--repeats", "0", "--no-compare-port", "--no-figures", "--no-track", "--jobs", "1"]
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import mlflow_server
 import pytest
 import yaml
 from conftest import run_train
+from flows import made_up, write_cns2022
 
 from ml_ids_training.__main__ import main
 from ml_ids_training.errors import WrongUsage
@@ -61,6 +62,24 @@ def test_a_registered_model_is_read_back_byte_for_byte_and_its_alias_moves(serve
     assert metrics["splits.random.without_port.macro_f1"] == pytest.approx(scores["macro_f1"])
     listed = mlflow_server.ask(server, "artifacts/list", run_id=first["run_id"])["files"]
     assert {"model.md", "report"} <= {row["path"] for row in listed}
+
+
+def test_training_logs_registers_and_moves_the_alias_in_one_command(server, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
+    data = write_cns2022(tmp_path / "a.csv", *made_up(20))
+    more = ["--track", "--figures", "--experiment", "tried", "--register", "trained", "--alias", "blue"]
+    assert run_train([data], tmp_path, more=more) == 0
+    assert "mlflow:trained/1, mlflow:trained@blue" in capsys.readouterr().out
+    version, _, model = _fetch(server, "trained", "blue")
+    assert model == (tmp_path / "model.onnx").read_bytes()
+    drawn = mlflow_server.ask(server, "artifacts/list", run_id=version["run_id"], path="report/figures")["files"]
+    assert "report/figures/calibration.png" in {row["path"] for row in drawn}
+
+
+def test_an_alias_without_a_name_is_wrong_usage(tmp_path, capsys):
+    assert run_train([tmp_path / "a.csv"], tmp_path, more=["--alias", "blue"]) == 2
+    assert run_train([tmp_path / "a.csv"], tmp_path, more=["--register", "x"]) == 2, "with --no-track"
+    assert "--register" in capsys.readouterr().err
 
 
 def test_an_unknown_alias_is_told_apart_from_an_unknown_model(server, trained):
