@@ -25,6 +25,9 @@ example:
   python -m ml_ids_training register models/default.onnx --name ml-ids --alias champion
 """
 
+#: The choice of `--model` that tries all kinds.
+BEST = "best"
+
 #: What the data is called in the contract unless --data-note says it better.
 DATA_NOTES = {
     "cns2022": "improved CIC-IDS2017 / CSE-CIC-IDS2018 (CNS2022)",
@@ -61,6 +64,13 @@ def _share(text: str) -> float:
     return value
 
 
+def _rate(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1e15:
+        raise argparse.ArgumentTypeError("must be above 0")
+    return value
+
+
 def _class_weight(text: str) -> tuple[str, float]:
     name, _, factor = text.rpartition("=")
     value = float(factor)
@@ -81,7 +91,7 @@ def parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     main_parser = argparse.ArgumentParser(
         prog="python -m ml_ids_training",
-        description="Trains the random forest of ML-IDS and writes it as a checked ONNX file.",
+        description="Trains the models of ML-IDS and writes them as checked ONNX files.",
         epilog=EPILOG,
         formatter_class=raw,
     )
@@ -89,18 +99,17 @@ def parser() -> argparse.ArgumentParser:
 
     train = commands.add_parser(
         "train", help="CSV files of flows in, model out", epilog=EPILOG, formatter_class=raw,
-        description="Reads labelled flows, drops duplicates, fits a random forest, judges it on a random "
-        "and on a time-ordered split, exports it and compares the export with the forest.",
+        description="Reads labelled flows, drops duplicates, fits a model, chooses its thresholds for a false-alarm budget, judges "
+        "it on a random and on a time-ordered split, exports it and compares the export with the fitted model.",
     )
     train.add_argument("data", nargs="+", metavar="DATA", help="CSV or CSV.gz file, or a folder of them")
     train.add_argument("--profile", required=True, choices=PROFILES, help="feature semantics the data was made with")
     train.add_argument("--out", required=True, type=Path, metavar="FILE", help="model file to write (.onnx)")
     train.add_argument("--card", type=Path, metavar="FILE", help="model card to write (Markdown)")
-    train.add_argument("--report", type=Path, metavar="DIR", help="folder for report.md, report.json and figures")
+    train.add_argument("--report", type=Path, metavar="DIR", help="folder for report.md, report.json, mistakes.csv and figures")
     train.add_argument(
         "--figures", action=argparse.BooleanOptionalAction, default=True, help="draw figures into the report folder"
     )
-    train.add_argument("--test-rows", type=Path, metavar="FILE", help="write the held-out rows with the forest's answers")
     train.add_argument(
         "--labels", type=Path, metavar="FILE",
         help="CSV of rules that say what each flow was, for own captures: " + ",".join(labels.COLUMNS)
@@ -110,7 +119,12 @@ def parser() -> argparse.ArgumentParser:
         "--unmatched", choices=labels.UNMATCHED, default=labels.UNMATCHED[0],
         help="what becomes of flows that no rule of --labels fits; default: %(default)s",
     )
-    train.add_argument("--model", choices=KINDS, default=FOREST, help="kind of estimator; default: %(default)s")
+    train.add_argument("--test-rows", type=Path, metavar="FILE", help="write the held-out rows with the fitted model's answers")
+    train.add_argument(
+        "--model", choices=(*KINDS, BEST), default=FOREST,
+        help="kind of estimator; best tries all and exports the one with the best macro F1 of alerts in time order "
+        "within the budget; default: %(default)s",
+    )
     train.add_argument("--trees", type=_positive, default=100, metavar="N", help="trees, or rounds of boosting; default: %(default)s")
     train.add_argument("--max-depth", type=_positive, default=20, metavar="N", help="default: %(default)s")
     train.add_argument("--min-leaf", type=_positive, default=1, metavar="N", help="least training rows in a leaf; default: %(default)s")
@@ -122,6 +136,16 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--learning-rate", type=_share, default=0.1, metavar="X", help="of boosting; default: %(default)s")
     train.add_argument("--balance", choices=BALANCES, default="balanced", help="lifting of rare classes; default: %(default)s")
     train.add_argument(
+        "--flows-per-day", type=_rate, default=100_000.0, metavar="N", help="harmless flows a day; default: %(default)g",
+    )
+    train.add_argument(
+        "--alerts-per-day", type=_rate, default=100.0, metavar="N",
+        help="alerts a day that they may raise, which thresholds are chosen for; default: %(default)g",
+    )
+    train.add_argument(
+        "--least-threshold", type=_share, default=0.5, metavar="P", help="no threshold is lower; default: %(default)s",
+    )
+    train.add_argument(
         "--class-weight", type=_class_weight, action="append", default=[], metavar="NAME=W",
         help="factor on the weight of one class, may be given several times",
     )
@@ -132,7 +156,11 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--model-version", metavar="TEXT", help="version in the contract; default: the date")
     train.add_argument("--data-note", metavar="TEXT", help="what the data is, for contract and card")
     train.add_argument("--limit-per-class", type=_positive, metavar="N", help="draw at most N rows of each label")
-    train.add_argument("--use-port", action="store_true", help="let the trees look at Destination Port")
+    train.add_argument("--use-port", action="store_true", help="let the model look at Destination Port")
+    train.add_argument(
+        "--leave-out", action="append", default=[], metavar="COLUMN",
+        help="a column the model must not look at, as MachineLearningCVE spells it, may be given several times",
+    )
     train.add_argument(
         "--compare-port", action=argparse.BooleanOptionalAction, default=True,
         help="also judge the other choice of --use-port (two more fits; on by default)",
@@ -174,6 +202,7 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _train_and_log(arguments: argparse.Namespace, spare: Path) -> int:
+    from .budget import Budget
     from .report import summary
     from .settings import Settings
     from .train import Request, train
@@ -181,6 +210,9 @@ def _train_and_log(arguments: argparse.Namespace, spare: Path) -> int:
     registration = tracking_options.registration(arguments.register, arguments)
     if registration is not None and not arguments.track:
         raise WrongUsage("--register and --no-track exclude each other")
+    if arguments.alerts_per_day > arguments.flows_per_day:
+        raise WrongUsage("--alerts-per-day is more than --flows-per-day: every flow may raise an alert, so no threshold is needed")
+    kinds = KINDS if arguments.model == BEST else (arguments.model,)
     date = arguments.date or datetime.datetime.now(datetime.timezone.utc).date().isoformat()
     request = Request(
         data=tuple(arguments.data),
@@ -194,7 +226,7 @@ def _train_and_log(arguments: argparse.Namespace, spare: Path) -> int:
         date=date,
         data_note=arguments.data_note or DATA_NOTES[arguments.profile],
         settings=Settings(
-            kind=arguments.model,
+            kind=kinds[0],
             trees=arguments.trees,
             max_depth=arguments.max_depth,
             min_leaf=arguments.min_leaf,
@@ -206,7 +238,11 @@ def _train_and_log(arguments: argparse.Namespace, spare: Path) -> int:
             seed=arguments.seed,
             jobs=arguments.jobs,
         ),
+        kinds=kinds,
+        budget=Budget(arguments.flows_per_day, arguments.alerts_per_day),
+        least_threshold=arguments.least_threshold,
         use_port=arguments.use_port,
+        left_out=tuple(arguments.leave_out),
         compare_port=arguments.compare_port,
         repeats=arguments.repeats,
         limit_per_class=arguments.limit_per_class,

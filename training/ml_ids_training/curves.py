@@ -1,4 +1,4 @@
-"""Owns the curves of a model on held-out rows: ROC and precision-recall of each class, and calibration.
+"""Owns the curves of a model on held-out rows: ROC and precision-recall of each class.
 
 Points, not pictures: they go into report.json, where figures are drawn from.
 """
@@ -10,14 +10,12 @@ from sklearn.metrics import auc, average_precision_score, precision_recall_curve
 
 #: Most points of one curve; more cannot be told apart in a figure.
 POINTS = 60
-#: Groups of predicted probability that calibration compares with what was true.
-BINS = 10
 _DIGITS = 5
 
 
 def curves(truth: np.ndarray, probabilities: np.ndarray, classes: tuple[str, ...]) -> dict:
     """One against the rest for each class; classes without rows on either side have no curve."""
-    found: dict = {"roc": {}, "precision_recall": {}, "calibration": calibration(truth, probabilities)}
+    found: dict = {"roc": {}, "precision_recall": {}}
     for index, name in enumerate(classes):
         own = truth == index
         if own.all() or not own.any():
@@ -36,27 +34,6 @@ def curves(truth: np.ndarray, probabilities: np.ndarray, classes: tuple[str, ...
             "precision": _thin(precision),
         }
     return found
-
-
-def calibration(truth: np.ndarray, probabilities: np.ndarray) -> dict:
-    """How often the most probable class is right, by how probable it was said to be.
-
-    `expected_error` is the mean distance between the two over all rows.
-    """
-    said = probabilities.max(axis=1)
-    right = probabilities.argmax(axis=1) == truth
-    group = np.minimum((said * BINS).astype(int), BINS - 1)
-    rows = np.bincount(group, minlength=BINS)
-    filled = rows > 0
-    mean_said = np.bincount(group, weights=said, minlength=BINS)[filled] / rows[filled]
-    share_right = np.bincount(group, weights=right, minlength=BINS)[filled] / rows[filled]
-    error = float((np.abs(mean_said - share_right) * rows[filled]).sum() / max(len(truth), 1))
-    return {
-        "rows": rows[filled].tolist(),
-        "said": [_round(value) for value in mean_said],
-        "right": [_round(value) for value in share_right],
-        "expected_error": _round(error),
-    }
 
 
 def _thin(values: np.ndarray) -> list[float]:

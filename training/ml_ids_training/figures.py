@@ -26,14 +26,17 @@ _NAMED = 8
 
 def write(facts: dict, folder: Path) -> list[Path]:
     """Draws everything that the report has numbers for, as PNG files."""
-    folder.mkdir(parents=True, exist_ok=True)
-    drawn: dict[str, Figure] = {"importances": importances(facts["importances"])}
     chosen = {name: variants[facts["exported"]] for name, variants in facts["splits"].items()}
+    drawn = {
+        "importances": importances(facts["importances"], "What the model looks at most"),
+        "calibration": calibration({TITLES[name]: scores["calibration"] for name, scores in chosen.items()}),
+    }
+    if facts["permutation"]:
+        drawn["permutation"] = importances(facts["permutation"], "What is lost when a column is shuffled")
     for split, scores in chosen.items():
         drawn[f"confusion-{split}"] = confusion(scores["confusion_matrix"], facts["classes"], TITLES[split])
-        drawn[f"roc-{split}"] = roc(scores["curves"]["roc"], TITLES[split])
-        drawn[f"precision-recall-{split}"] = precision_recall(scores["curves"]["precision_recall"], TITLES[split])
-    drawn["calibration"] = calibration({TITLES[name]: scores["curves"]["calibration"] for name, scores in chosen.items()})
+        drawn[f"roc-{split}"] = roc(facts["curves"][split]["roc"], TITLES[split])
+        drawn[f"precision-recall-{split}"] = precision_recall(facts["curves"][split]["precision_recall"], TITLES[split])
     return [save(figure, folder / f"{name}.png") for name, figure in drawn.items()]
 
 
@@ -88,15 +91,16 @@ def calibration(found: dict[str, dict]) -> Figure:
     """Said probability against the share that was right; a perfect model is on the diagonal."""
     figure, axes = plt.subplots(figsize=(5.4, 4.8))
     axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle="--")
-    for title, curve in found.items():
-        label = f"{title}, expected error {curve['expected_error']:.3f}"
-        axes.plot(curve["said"], curve["right"], marker="o", markersize=4, label=label)
+    for title, scores in found.items():
+        said, right = ([row[key] for row in scores["reliability"]] for key in ("mean_probability", "share_right"))
+        label = f"{title}, expected error {scores['expected_calibration_error']:.3f}"
+        axes.plot(said, right, marker="o", markersize=4, label=label)
     axes.set(xlabel="probability of the verdict", ylabel="share of right verdicts", title="Calibration")
     axes.legend(fontsize=8, loc="lower right")
     return figure
 
 
-def importances(shares: dict[str, float], title: str = "What the trees look at most") -> Figure:
+def importances(shares: dict[str, float], title: str) -> Figure:
     """The greatest of them, the greatest on top."""
     top = sorted(shares.items(), key=lambda item: item[1])[-MOST_IMPORTANT:]
     figure, axes = plt.subplots(figsize=(6.4, 0.9 + 0.24 * len(top)))

@@ -25,8 +25,8 @@ _LONGEST_PARAMETER = 500
 _NOT_IN_NAMES = re.compile(r"[^\w\-. :/]")
 #: Numbers of the report that are settings, and those that are results.
 _SETTINGS = ("name", "version", "profile", "date", "kind", "exported", "fitted_rows", "settings", "budget", "data")
-_RESULTS = ("splits", "model", "gate")
-_TABLES = frozenset({"other_thresholds", "rows_by_class", "rows_by_class_before"})
+_RESULTS = ("splits", "contenders", "thresholds_chosen", "model", "gate")
+_TABLES = frozenset({"other_thresholds", "rows_by_class", "rows_by_class_before", "labels_file"})
 
 
 @dataclass(frozen=True)

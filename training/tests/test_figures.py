@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 
 import numpy as np
-import pytest
 
 from ml_ids_training import figures
-from ml_ids_training.curves import POINTS, calibration, curves
+from ml_ids_training.curves import POINTS, curves
 
 CLASSES = ("BENIGN", "a", "b")
 
@@ -18,7 +17,6 @@ def test_curves_of_a_perfect_and_of_a_blind_model():
     perfect = np.eye(3)[truth]
     found = curves(truth, perfect, CLASSES)
     assert found["roc"]["a"]["area"] == found["precision_recall"]["a"]["average_precision"] == 1
-    assert found["calibration"] == {"rows": [100], "said": [1.0], "right": [1.0], "expected_error": 0.0}
     assert "b" not in found["roc"], "a class without rows has no curve"
     blind = np.tile([0.5, 0.4, 0.1], (100, 1))
     assert curves(truth, blind, CLASSES)["roc"]["a"]["area"] == 0.5
@@ -32,14 +30,6 @@ def test_curves_keep_both_ends_and_few_points():
     rates = found["false_positive_rate"]
     assert len(rates) == len(found["true_positive_rate"]) == POINTS and rates[0] == 0 and rates[-1] == 1
     assert rates == sorted(rates)
-
-
-def test_calibration_compares_what_was_said_with_what_was_right():
-    probabilities = np.array([[0.75, 0.25, 0], [0.75, 0.25, 0], [0.25, 0.75, 0], [0.05, 0.95, 0]])
-    found = calibration(np.array([0, 1, 1, 1]), probabilities)
-    assert found["rows"] == [3, 1] and found["said"] == [0.75, 0.95]
-    assert found["right"] == pytest.approx([2 / 3, 1], abs=1e-5)
-    assert found["expected_error"] == pytest.approx((3 * (0.75 - 2 / 3) + 0.05) / 4, abs=1e-5)
 
 
 def test_figures_are_drawn_from_the_report_and_are_the_same_each_time(trained, tmp_path):

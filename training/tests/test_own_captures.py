@@ -101,7 +101,7 @@ def test_training_on_own_captures_with_a_labels_file(tmp_path, capsys):
     assert [rule["rows"] for rule in facts["data"]["labels_file"]["rules"]] == [30, 0]
     assert set(facts["inputs_sha256"]) == {"own.csv", "labels.csv"}
     card = (tmp_path / "model.md").read_text()
-    assert "own.csv --profile fixed --labels labels.csv --unmatched benign" in " ".join(card.replace("\\\n", "").split())
+    assert "--labels labels.csv --unmatched benign" in " ".join(card.replace("\\\n", "").split())
 
 
 def test_flows_that_no_rule_fits_may_be_dropped(tmp_path):
