@@ -62,6 +62,13 @@ def _share(text: str) -> float:
     return value
 
 
+def _leaves(text: str) -> int:
+    value = int(text)
+    if value < 2:
+        raise argparse.ArgumentTypeError("must be at least 2")
+    return value
+
+
 def _rate(text: str) -> float:
     value = float(text)
     if not 0 < value < 1e15:
@@ -111,16 +118,21 @@ def parser() -> argparse.ArgumentParser:
         help="kind of estimator; best tries all and exports the one with the best macro F1 of alerts in time order "
         "within the budget; default: %(default)s",
     )
-    train.add_argument("--trees", type=_positive, default=100, metavar="N", help="trees, or rounds of boosting; default: %(default)s")
+    train.add_argument("--trees", type=_positive, metavar="N", help="trees, or rounds of boosting; default: 100, boosted 120")
     train.add_argument("--max-depth", type=_positive, default=20, metavar="N", help="default: %(default)s")
-    train.add_argument("--min-leaf", type=_positive, default=1, metavar="N", help="least training rows in a leaf; default: %(default)s")
+    train.add_argument("--min-leaf", type=_positive, metavar="N", help="least training rows in a leaf; default: 1, boosted 10")
     train.add_argument(
         "--max-features", type=_share, metavar="SHARE",
-        help="share of the columns that each split may choose from; default: the square root of their number, boosted: all",
+        help="share of the columns that a split, or a boosted tree, may choose from; default: the square root of their "
+        "number for a split, 0.3 for a boosted tree",
     )
-    train.add_argument("--leaves", type=_positive, default=15, metavar="N", help="most leaves of a boosted tree; default: %(default)s")
-    train.add_argument("--learning-rate", type=_share, default=0.1, metavar="X", help="of boosting; default: %(default)s")
-    train.add_argument("--balance", choices=BALANCES, default="balanced", help="lifting of rare classes; default: %(default)s")
+    train.add_argument("--leaves", type=_leaves, default=7, metavar="N", help="most leaves of a boosted tree; default: %(default)s")
+    train.add_argument("--learning-rate", type=_share, default=0.08, metavar="X", help="of boosting; default: %(default)s")
+    train.add_argument("--balance", choices=BALANCES, help="lifting of rare classes; default: balanced, boosted sqrt")
+    train.add_argument(
+        "--copies", type=_count, default=1, metavar="N",
+        help="copies of the training rows at another pace, against learning one network's times; default: %(default)s",
+    )
     train.add_argument(
         "--flows-per-day", type=_rate, default=100_000.0, metavar="N", help="harmless flows a day; default: %(default)g",
     )
@@ -129,7 +141,7 @@ def parser() -> argparse.ArgumentParser:
         help="alerts a day that they may raise, which thresholds are chosen for; default: %(default)g",
     )
     train.add_argument(
-        "--least-threshold", type=_share, default=0.5, metavar="P", help="no threshold is lower; default: %(default)s",
+        "--least-threshold", type=_share, default=0.6, metavar="P", help="no threshold is lower; default: %(default)s",
     )
     train.add_argument(
         "--class-weight", type=_class_weight, action="append", default=[], metavar="NAME=W",
@@ -150,6 +162,10 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--compare-port", action=argparse.BooleanOptionalAction, default=True,
         help="also judge the other choice of --use-port (two more fits; on by default)",
+    )
+    train.add_argument(
+        "--fit-all", action="store_true",
+        help="export a model of all rows; what is reported stays measured on models that had not seen the rows",
     )
     train.add_argument(
         "--repeats", type=_count, default=DEFAULT_REPEATS, metavar="N",
@@ -195,6 +211,7 @@ def _train(arguments: argparse.Namespace) -> int:
             leaves=arguments.leaves,
             learning_rate=arguments.learning_rate,
             balance=arguments.balance,
+            copies=arguments.copies,
             class_weights=dict(arguments.class_weight),
             seed=arguments.seed,
             jobs=arguments.jobs,
@@ -206,6 +223,7 @@ def _train(arguments: argparse.Namespace) -> int:
         left_out=tuple(arguments.leave_out),
         compare_port=arguments.compare_port,
         repeats=arguments.repeats,
+        fit_all=arguments.fit_all,
         limit_per_class=arguments.limit_per_class,
     )
     print(summary(train(request)))
