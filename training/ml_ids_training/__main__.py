@@ -64,6 +64,13 @@ def _share(text: str) -> float:
     return value
 
 
+def _leaves(text: str) -> int:
+    value = int(text)
+    if value < 2:
+        raise argparse.ArgumentTypeError("must be at least 2")
+    return value
+
+
 def _rate(text: str) -> float:
     value = float(text)
     if not 0 < value < 1e15:
@@ -125,16 +132,21 @@ def parser() -> argparse.ArgumentParser:
         help="kind of estimator; best tries all and exports the one with the best macro F1 of alerts in time order "
         "within the budget; default: %(default)s",
     )
-    train.add_argument("--trees", type=_positive, default=100, metavar="N", help="trees, or rounds of boosting; default: %(default)s")
+    train.add_argument("--trees", type=_positive, metavar="N", help="trees, or rounds of boosting; default: 100, boosted 120")
     train.add_argument("--max-depth", type=_positive, default=20, metavar="N", help="default: %(default)s")
-    train.add_argument("--min-leaf", type=_positive, default=1, metavar="N", help="least training rows in a leaf; default: %(default)s")
+    train.add_argument("--min-leaf", type=_positive, metavar="N", help="least training rows in a leaf; default: 1, boosted 10")
     train.add_argument(
         "--max-features", type=_share, metavar="SHARE",
-        help="share of the columns that each split may choose from; default: the square root of their number, boosted: all",
+        help="share of the columns that a split, or a boosted tree, may choose from; default: the square root of their "
+        "number for a split, 0.3 for a boosted tree",
     )
-    train.add_argument("--leaves", type=_positive, default=15, metavar="N", help="most leaves of a boosted tree; default: %(default)s")
-    train.add_argument("--learning-rate", type=_share, default=0.1, metavar="X", help="of boosting; default: %(default)s")
-    train.add_argument("--balance", choices=BALANCES, default="balanced", help="lifting of rare classes; default: %(default)s")
+    train.add_argument("--leaves", type=_leaves, default=7, metavar="N", help="most leaves of a boosted tree; default: %(default)s")
+    train.add_argument("--learning-rate", type=_share, default=0.08, metavar="X", help="of boosting; default: %(default)s")
+    train.add_argument("--balance", choices=BALANCES, help="lifting of rare classes; default: balanced, boosted sqrt")
+    train.add_argument(
+        "--copies", type=_count, default=1, metavar="N",
+        help="copies of the training rows at another pace, against learning one network's times; default: %(default)s",
+    )
     train.add_argument(
         "--flows-per-day", type=_rate, default=100_000.0, metavar="N", help="harmless flows a day; default: %(default)g",
     )
@@ -143,7 +155,7 @@ def parser() -> argparse.ArgumentParser:
         help="alerts a day that they may raise, which thresholds are chosen for; default: %(default)g",
     )
     train.add_argument(
-        "--least-threshold", type=_share, default=0.5, metavar="P", help="no threshold is lower; default: %(default)s",
+        "--least-threshold", type=_share, default=0.6, metavar="P", help="no threshold is lower; default: %(default)s",
     )
     train.add_argument(
         "--class-weight", type=_class_weight, action="append", default=[], metavar="NAME=W",
@@ -166,14 +178,19 @@ def parser() -> argparse.ArgumentParser:
         help="also judge the other choice of --use-port (two more fits; on by default)",
     )
     train.add_argument(
+        "--fit-all", action="store_true",
+        help="export a model of all rows; what is reported stays measured on models that had not seen the rows",
+    )
+    train.add_argument(
         "--repeats", type=_count, default=DEFAULT_REPEATS, metavar="N",
         help="judge each split with N further seeds, only to show the spread; default: %(default)s",
     )
     tracking_options.add_to(train)
-    train.add_argument(
-        "--track", action=argparse.BooleanOptionalAction, default=True, help="log the run to MLflow; on by default"
-    )
     train.add_argument("--register", metavar="NAME", help="register the model under this name")
+    train.add_argument(
+        "--track", action=argparse.BooleanOptionalAction,
+        help="log the run to MLflow; default: when a server is named or --register is given",
+    )
 
     check = commands.add_parser(
         "check", help="compare a model file with stored answers", epilog=EPILOG, formatter_class=raw,
@@ -208,8 +225,7 @@ def _train_and_log(arguments: argparse.Namespace, spare: Path) -> int:
     from .train import Request, train
 
     registration = tracking_options.registration(arguments.register, arguments)
-    if registration is not None and not arguments.track:
-        raise WrongUsage("--register and --no-track exclude each other")
+    track = tracking_options.wanted(arguments, registration)
     if arguments.alerts_per_day > arguments.flows_per_day:
         raise WrongUsage("--alerts-per-day is more than --flows-per-day: every flow may raise an alert, so no threshold is needed")
     kinds = KINDS if arguments.model == BEST else (arguments.model,)
@@ -218,8 +234,8 @@ def _train_and_log(arguments: argparse.Namespace, spare: Path) -> int:
         data=tuple(arguments.data),
         profile=arguments.profile,
         out=arguments.out,
-        card=arguments.card or (spare / "card.md" if arguments.track else None),
-        report=arguments.report or (spare / "report" if arguments.track else None),
+        card=arguments.card or (spare / "card.md" if track else None),
+        report=arguments.report or (spare / "report" if track else None),
         test_rows=arguments.test_rows,
         name=arguments.name,
         version=arguments.model_version or date,
@@ -234,6 +250,7 @@ def _train_and_log(arguments: argparse.Namespace, spare: Path) -> int:
             leaves=arguments.leaves,
             learning_rate=arguments.learning_rate,
             balance=arguments.balance,
+            copies=arguments.copies,
             class_weights=dict(arguments.class_weight),
             seed=arguments.seed,
             jobs=arguments.jobs,
@@ -245,13 +262,14 @@ def _train_and_log(arguments: argparse.Namespace, spare: Path) -> int:
         left_out=tuple(arguments.leave_out),
         compare_port=arguments.compare_port,
         repeats=arguments.repeats,
+        fit_all=arguments.fit_all,
         limit_per_class=arguments.limit_per_class,
         labels=arguments.labels,
         unmatched=arguments.unmatched,
         figures=arguments.figures,
     )
     print(summary(train(request)), flush=True)
-    if arguments.track:
+    if track:
         from . import tracking
 
         print(tracking.log(tracking_options.destination(arguments), request.out, request.card, request.report, registration))

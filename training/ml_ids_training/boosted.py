@@ -8,6 +8,9 @@ from .fitted import Fitted
 from .settings import BOOSTED, Settings
 from .trees import Tree, from_lightgbm
 
+#: Regularisation: least weight of a leaf, pull of leaf values to zero, share of the rows that a round sees.
+LEAF_WEIGHT, L2, ROW_SHARE = 1.0, 10.0, 0.7
+
 
 class Boosted(Fitted):
     """A fitted booster."""
@@ -31,7 +34,7 @@ def fit(inputs: np.ndarray, targets: np.ndarray, class_weight: dict[int, float],
     import lightgbm  # the other kinds do without it
 
     row_weights = np.array([class_weight[target] for target in targets])
-    data = lightgbm.Dataset(inputs.astype(np.float64), targets, weight=row_weights / row_weights.mean())
+    data = lightgbm.Dataset(inputs.astype(np.float64), targets, weight=row_weights)
     parameters = {
         "objective": "multiclass",
         "num_class": len(class_weight),
@@ -39,7 +42,11 @@ def fit(inputs: np.ndarray, targets: np.ndarray, class_weight: dict[int, float],
         "max_depth": settings.max_depth,
         "min_data_in_leaf": settings.min_leaf,
         "learning_rate": settings.learning_rate,
-        "feature_fraction_bynode": 1.0 if settings.max_features is None else settings.max_features,
+        "min_sum_hessian_in_leaf": LEAF_WEIGHT,
+        "lambda_l2": L2,
+        "feature_fraction": 1.0 if settings.max_features is None else settings.max_features,
+        "bagging_fraction": ROW_SHARE,
+        "bagging_freq": 1,
         # Inputs are finite; without a notion of missing, 0 is a number like any other.
         "use_missing": False,
         "seed": settings.seed % 2**31,

@@ -58,10 +58,12 @@ def _identity(outcome: dict) -> str:
 
 
 def _weights(settings) -> str:
-    """How classes were weighed."""
+    """How classes were weighed and rows copied."""
     base = {
         "balanced": "balanced class weights", "sqrt": "class weights balanced by the square root", "none": "no class weights",
     }[settings.balance]
+    if settings.copies:
+        base += f", {settings.copies} more {'copy' if settings.copies == 1 else 'copies'} of each training row at another pace"
     if settings.class_weights:
         base += ", times " + ", ".join(f"{factor:g} for {name}" for name, factor in settings.class_weights.items())
     return base
@@ -97,7 +99,7 @@ def _measured(outcome: dict, random: dict, timed: dict) -> str:
         "\"alerts\" is the share of the class's rows that raise an alert, of whatever attack class. ROC AUC and average "
         "precision rank the class's probability against all other rows.\n\n"
         f"### Calibration, {tables.title('time_ordered', outcome)}\n\n{tables.calibration(timed)}\n\n"
-        f"Export gate: onnxruntime against the fitted model on the held-out rows, filled up with training rows to "
+        f"Export gate: onnxruntime against the fitted model on the rows that the random split holds out, filled up with training rows to "
         f"{GATE_ROWS} where there are fewer: {outcome['agreement']}."
     )
 

@@ -21,13 +21,15 @@ def command(outcome: dict) -> str:
     if labels_file is not None:
         arguments += ["--labels", labels_file["file"], "--unmatched", request.unmatched]
     arguments += ["--out", f"models/{request.out.name}", "--card", f"models/{request.out.stem}.md"]
-    arguments += ["--trees", settings.trees, "--max-depth", settings.max_depth, "--seed", settings.seed]
+    arguments += ["--max-depth", settings.max_depth, "--seed", settings.seed]
     for flag, value, default in (
+        ("--trees", settings.trees, usual.trees),
         ("--min-leaf", settings.min_leaf, usual.min_leaf),
         ("--max-features", settings.max_features, usual.max_features),
         ("--leaves", settings.leaves, usual.leaves),
         ("--learning-rate", settings.learning_rate, usual.learning_rate),
         ("--balance", settings.balance, usual.balance),
+        ("--copies", settings.copies, usual.copies),
         ("--flows-per-day", request.budget.flows_per_day, Budget().flows_per_day),
         ("--alerts-per-day", request.budget.alerts_per_day, Budget().alerts_per_day),
         ("--least-threshold", request.least_threshold, LEAST_THRESHOLD),
@@ -46,6 +48,8 @@ def command(outcome: dict) -> str:
         arguments += ["--repeats", request.repeats]
     if request.limit_per_class is not None:
         arguments += ["--limit-per-class", request.limit_per_class]
+    if request.fit_all:
+        arguments.append("--fit-all")
     if request.use_port:
         arguments.append("--use-port")
     if not request.compare_port:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from . import boosted, forest, stacking
+from .copies import with_copies
 from .data import Flows
 from .errors import TrainingFailed
 from .fitted import Fitted, encode
@@ -23,5 +24,7 @@ def fit(
     if missing:
         raise TrainingFailed(f"class {classes[missing[0]]} has no row in the training part of the split")
     learn, wrap = _FIT[settings.kind]
-    inputs = model_input(flows.values[np.ix_(rows, columns)])
-    return wrap(learn(inputs, targets, weights(targets, classes, settings), settings), classes, columns)
+    class_weight = weights(targets, classes, settings)
+    inputs = model_input(with_copies(flows.values[rows], settings.copies, settings.seed)[:, columns])
+    learned = learn(inputs, np.tile(targets, 1 + settings.copies), class_weight, settings)
+    return wrap(learned, classes, columns)

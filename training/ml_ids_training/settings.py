@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -13,30 +14,45 @@ from .errors import WrongUsage
 FOREST, STACKING, BOOSTED = "forest", "stacking", "boosted"
 KINDS = (FOREST, STACKING, BOOSTED)
 
-#: How strongly a rare class is lifted: its weight is (rows / (classes * rows of the class)) to this power.
-BALANCES = {"balanced": 1.0, "sqrt": 0.5, "none": 0.0}
+#: How strongly a rare class is lifted: what becomes of rows / (classes * rows of the class).
+BALANCES: dict[str, Callable[[float], float]] = {"balanced": float, "sqrt": math.sqrt, "none": lambda _: 1.0}
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The same settings and rows give the same model."""
+    """The same settings and rows give the same model. None is what `resolved` fills in for the kind."""
 
     kind: str = FOREST
     #: Trees of a forest, rounds of boosting (each of one tree a class).
-    trees: int = 100
+    trees: int | None = None
     max_depth: int = 20
     #: Least training rows in a leaf.
-    min_leaf: int = 1
-    #: Share of the columns that a forest's split may choose from; None is the square root of their number.
+    min_leaf: int | None = None
+    #: Share of the columns that a forest's split or a boosted tree may choose from.
     max_features: float | None = None
-    #: Most leaves of a boosted tree and how far each round goes.
-    leaves: int = 15
-    learning_rate: float = 0.1
-    balance: str = "balanced"
+    balance: str | None = None
     #: Factors on the weight of single classes.
     class_weights: Mapping[str, float] = field(default_factory=dict)
+    #: Copies of the training rows at another pace.
+    copies: int = 1
+    #: Most leaves of a boosted tree and how far each round goes.
+    leaves: int = 7
+    learning_rate: float = 0.08
     seed: int = 20170703
     jobs: int = 2
+
+    def resolved(self, kind: str) -> Settings:
+        """These settings for one kind, with nothing left open but a forest's square root of the columns."""
+        open_ones = {name: value for name, value in USUAL[kind].items() if getattr(self, name) is None}
+        return replace(self, kind=kind, **open_ones)
+
+
+#: Boosting over-fits where a forest does not: small trees of few columns, rare classes lifted less.
+USUAL: dict[str, dict] = {
+    FOREST: {"trees": 100, "min_leaf": 1, "balance": "balanced"},
+    STACKING: {"trees": 100, "min_leaf": 1, "balance": "balanced"},
+    BOOSTED: {"trees": 120, "min_leaf": 10, "balance": "sqrt", "max_features": 0.3},
+}
 
 
 def weights(targets: np.ndarray, classes: tuple[str, ...], settings: Settings) -> dict[int, float]:
@@ -44,9 +60,9 @@ def weights(targets: np.ndarray, classes: tuple[str, ...], settings: Settings) -
     unknown = sorted(set(settings.class_weights) - set(classes))
     if unknown:
         raise WrongUsage(f"--class-weight {unknown[0]}: no such class; the data has {', '.join(classes)}")
-    power = BALANCES[settings.balance]
+    lift = BALANCES[settings.balance]
     counts = np.bincount(targets, minlength=len(classes))
     return {
-        index: float((len(targets) / (len(classes) * max(counts[index], 1))) ** power) * settings.class_weights.get(name, 1.0)
+        index: lift(len(targets) / (len(classes) * max(int(counts[index]), 1))) * settings.class_weights.get(name, 1.0)
         for index, name in enumerate(classes)
     }

@@ -45,8 +45,7 @@ def data(outcome: dict) -> str:
     if facts["rows_empty"]:
         lines.append(f"- {facts['rows_empty']} empty lines were skipped.")
     lines += [
-        f"- The model was fitted on {outcome['fitted_rows']} rows, the training part of the random split; the rest was "
-        "held out and is what `--test-rows` writes.",
+        _fitted_on(outcome),
         "- Addresses, times and flow identifiers were never fed.",
     ]
     if facts["ordered_by"] != "time":
@@ -56,6 +55,20 @@ def data(outcome: dict) -> str:
     for name in contract.classes:
         lines.append(f"| {name} | {facts['rows_by_class_before'].get(name, 0)} | {facts['rows_by_class'][name]} |")
     return "## Data\n\n" + "\n".join(lines)
+
+def _fitted_on(outcome: dict) -> str:
+    if outcome["request"].fit_all:
+        return (
+            f"- The exported model was fitted on all {outcome['fitted_rows']} rows. **Every number below was measured on models "
+            "of the same settings that had not seen the rows that judge them**; so were the thresholds chosen. "
+            "`--test-rows` writes the rows that the random split holds out, with the exported model's answers: they tell "
+            "whether a runtime answers alike, not how good the model is."
+        )
+    return (
+        f"- The model was fitted on {outcome['fitted_rows']} rows, the training part of the random split; the rest was "
+        "held out and is what `--test-rows` writes."
+    )
+
 
 def overview(outcome: dict) -> str:
     """Both splits with and without the port, and the spread over seeds."""

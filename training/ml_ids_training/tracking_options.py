@@ -41,3 +41,12 @@ def registration(name: str | None, arguments: argparse.Namespace) -> tracking.Re
             raise WrongUsage("--alias needs the name of a registered model: add --register NAME")
         return None
     return tracking.Registration(name, tuple(arguments.alias))
+
+
+def wanted(arguments: argparse.Namespace, registration: tracking.Registration | None) -> bool:
+    """Whether `train` logs its run: as it was told, else when there is a server or a name to register."""
+    if arguments.track is None:
+        return registration is not None or destination(arguments).folder is None
+    if registration is not None and not arguments.track:
+        raise WrongUsage("--register and --no-track exclude each other")
+    return arguments.track

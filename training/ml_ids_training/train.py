@@ -12,6 +12,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from . import card, check, contest, export, importances, mistakes, report
@@ -22,6 +23,7 @@ from .distribution import distribution
 from .errors import TrainingFailed
 from .features import unused_features, used_columns
 from .fitted import class_names
+from .kinds import fit
 from .labels import UNMATCHED, Labelling
 from .probe import probe
 from .settings import Settings
@@ -49,7 +51,7 @@ class Request:
     version: str
     date: str
     data_note: str
-    #: Of the first of `kinds`; the others differ in nothing else.
+    #: As asked for; what is left open is filled in for each kind.
     settings: Settings
     #: Kinds that are tried; the best is exported.
     kinds: tuple[str, ...]
@@ -60,6 +62,8 @@ class Request:
     left_out: tuple[str, ...]
     compare_port: bool
     repeats: int
+    #: Export a model of all rows, not of the training part of the random split.
+    fit_all: bool
     limit_per_class: int | None
     #: A labels file, and what becomes of flows that no rule of it fits.
     labels: Path | None = None
@@ -70,7 +74,7 @@ class Request:
 def train(request: Request) -> dict:
     """Carries out the request and returns the outcome: what the report tells, and the objects behind it."""
     columns = used_columns(request.profile, request.use_port, request.left_out)
-    steps = 3 + 2 * len(request.kinds) + 2 * request.compare_port + 2 * request.repeats
+    steps = 3 + 2 * len(request.kinds) + 2 * request.compare_port + 2 * request.repeats + request.fit_all
     with tqdm(total=steps, desc="training", unit=" steps", disable=None) as bar:
         flows, facts = _prepare(request)
         bar.update()
@@ -81,14 +85,14 @@ def train(request: Request) -> dict:
             trials[kind] = {}
             for name, split in splits.items():
                 trials[kind][name] = try_split(
-                    flows, split, classes, columns, replace(request.settings, kind=kind),
+                    flows, split, classes, columns, request.settings.resolved(kind),
                     request.budget, request.least_threshold,
                 )
                 bar.update()
         kind = contest.best({kind: tried[TIMED] for kind, tried in trials.items()}, request.budget)
-        settings = replace(request.settings, kind=kind)
+        settings = request.settings.resolved(kind)
         exported = trials[kind][RANDOM]
-        fitted, limits = exported.fitted, exported.chosen.thresholds
+        limits = exported.chosen.thresholds
 
         chosen, other = PORT_VARIANTS[request.use_port], PORT_VARIANTS[not request.use_port]
         results = {name: {chosen: trial.scores} for name, trial in trials[kind].items()}
@@ -107,7 +111,11 @@ def train(request: Request) -> dict:
                 spread[name].append(_headline(scores_with(flows, split, classes, columns, reseeded, thresholds)))
                 bar.update()
 
-        learned = splits[RANDOM].train
+        fitted, learned = exported.fitted, splits[RANDOM].train
+        if request.fit_all:
+            learned = np.arange(len(flows.labels))
+            fitted = fit(flows, learned, classes, columns, settings)
+            bar.update()
         contract = Contract(
             name=request.name,
             version=request.version,
@@ -159,7 +167,7 @@ def train(request: Request) -> dict:
     }
     if request.card is not None or request.report is not None:
         test = splits[RANDOM].test
-        outcome["permutation"] = importances.by_permutation(fitted, flows.values[test], exported.truth, settings.seed)
+        outcome["permutation"] = importances.by_permutation(exported.fitted, flows.values[test], exported.truth, settings.seed)
     if request.report is not None:
         outcome["mistakes"] = [
             mistake for name, trial in trials[kind].items() for mistake in mistakes.of_trial(name, trial, flows, splits[name])
@@ -204,10 +212,11 @@ def _prepare(request: Request) -> tuple[Flows, dict]:
 
 def _describe(request: Request, facts: dict, fitted_rows: int) -> str:
     """The contract's one-line account of the data."""
+    part = "all of them" if request.fit_all else "the training part of the random 80/20 split"
     limit = "" if request.limit_per_class is None else f", at most {request.limit_per_class} a class"
     return (
         f"{request.data_note}; {facts['rows_read']} rows read, {facts['rows_unique']} after dropping "
-        f"duplicates{limit}; fitted on {fitted_rows} rows (the training part of the random 80/20 split)"
+        f"duplicates{limit}; fitted on {fitted_rows} rows ({part})"
     )
 
 

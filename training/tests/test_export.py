@@ -26,7 +26,7 @@ def _fitted(kind: str, classes: tuple[str, ...] = CLASSES) -> tuple[Fitted, np.n
     values, labels = made_up(80, seed=5, classes=classes)
     flows = Flows(values, np.array(labels, dtype=object), None)
     columns = used_columns("cns2022", False)
-    settings = Settings(kind=kind, trees=20, max_depth=8, seed=3, jobs=1)
+    settings = Settings(trees=20, max_depth=8, seed=3, jobs=1).resolved(kind)
     model = fit(flows, np.arange(len(labels)), class_names(flows.labels), columns, settings)
     return model, made_up(500, seed=6)[0]
 
@@ -175,7 +175,7 @@ def test_contract_is_complete_and_every_value_is_what_it_should_be(trained):
     assert json.loads(found["ml_ids.features"]) == list(NAMES)
     assert json.loads(found["ml_ids.classes"]) == list(CLASSES)
     assert list(json.loads(found["ml_ids.thresholds"])) == list(CLASSES[1:])
-    assert all(0.5 <= value <= 1 for value in json.loads(found["ml_ids.thresholds"]).values())
+    assert all(0.6 <= value <= 1 for value in json.loads(found["ml_ids.thresholds"]).values())
     assert found["ml_ids.kind"] == "forest"
     budget = {"flows_per_day": 100_000, "alerts_per_day": 100, "benign_alert_share": 0.001}
     assert json.loads(found["ml_ids.budget"]) == budget
