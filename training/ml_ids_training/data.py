@@ -1,7 +1,8 @@
 """Owns reading flow CSVs: finding files, parsing rows, cleaning labels and times.
 
 What comes out is a `Flows`: 78 measured columns, a label and, if every file has
-one, a time for each row. Addresses and flow identifiers are never kept.
+one, a time for each row. Addresses are looked at by the rules of a labels file
+and never kept.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from .errors import UnreadableInput
-from .features import MEASURED, NAMES
-from .flavour import Layout, read_header
+from .errors import UnreadableInput, WrongUsage
+from .evidence import contradicting_rows
+from .features import MEASURED, NAMES, PROFILES
+from .flavour import OWN, Layout, read_header
+from .labels import Conversations, Labelling
 from .values import model_input
 
 BENIGN = "BENIGN"
@@ -38,6 +41,8 @@ TIME_FORMS = ("%d/%m/%Y %I:%M:%S %p", "%d/%m/%Y %H:%M:%S", "%d/%m/%Y %H:%M")
 #: Ending of labels of attack traffic that did nothing (no payload, refused, ...)
 #: in CNS2022; its authors advise against learning it as the attack or as benign.
 ATTEMPTED = " - Attempted"
+#: Stands for the label of a flow that no rule fits and that is to be dropped.
+UNMATCHED = "\0unmatched"
 
 _READ_ERRORS = (OSError, EOFError, zlib.error)
 
@@ -58,13 +63,14 @@ class Flows:
     rows_read: int = 0
     rows_empty: int = 0
     rows_attempted: int = 0
+    rows_unmatched: int = 0
 
     def take(self, rows: np.ndarray) -> Flows:
         """The same data set with only these rows, in this order."""
         times = None if self.times is None else self.times[rows]
         return Flows(
             self.values[rows], self.labels[rows], times, self.inputs_sha256, self.flavours,
-            self.rows_read, self.rows_empty, self.rows_attempted,
+            self.rows_read, self.rows_empty, self.rows_attempted, self.rows_unmatched,
         )
 
 
@@ -85,21 +91,26 @@ def find_files(paths: Sequence[str]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def read_flows(paths: Sequence[str], profile: str) -> Flows:
-    """Reads everything, or raises; a file that is only half right is not used."""
+def read_flows(paths: Sequence[str], profile: str, labelling: Labelling | None = None) -> Flows:
+    """Reads everything, or raises; a file that is only half right is not used.
+
+    With a labels file its rules label the flows, whatever their Label column says.
+    """
     files = find_files(paths)
-    headers = [(path, _read_layout(path, profile)) for path in files]
+    headers = [(path, _read_layout(path, profile, labelling is not None)) for path in files]
     values, labels, times, hashes = [], [], [], {}
     with tqdm(total=None, unit=" rows", desc="reading", disable=None) as bar:
         for path, layout in headers:
             hashes[_unique_name(path.name, hashes)] = _sha256(path)
-            for chunk in _read_chunks(path, layout):
+            for chunk in _read_chunks(path, layout, profile, labelling):
                 values.append(chunk[0])
                 labels.append(chunk[1])
                 times.append(chunk[2])
                 bar.update(len(chunk[0]))
     if not sum(map(len, labels)):
         raise UnreadableInput(f"{', '.join(path.name for path in files)}: there is no row after the header")
+    if labelling is not None:
+        hashes[_unique_name(labelling.name, hashes)] = labelling.sha256
     flows = Flows(
         values=np.concatenate(values),
         labels=np.concatenate(labels),
@@ -114,11 +125,15 @@ def _clean(flows: Flows) -> Flows:
     """Drops empty and attempted rows, then puts the rest in time order."""
     flows.rows_read = len(flows.labels)
     empty = flows.labels == ""
+    unmatched = flows.labels == UNMATCHED
     attempted = np.char.endswith(flows.labels.astype(str), ATTEMPTED)
     flows.rows_empty = int(empty.sum())
     flows.rows_attempted = int(attempted.sum())
+    flows.rows_unmatched = int(unmatched.sum())
     flows.rows_read -= flows.rows_empty
-    kept = np.flatnonzero(~empty & ~attempted)
+    kept = np.flatnonzero(~empty & ~attempted & ~unmatched)
+    if not len(kept):
+        raise UnreadableInput(f"of {len(flows.labels)} rows none has a label that can be learned")
     if flows.times is not None:
         kept = kept[np.argsort(flows.times[kept], kind="stable")]
     return flows.take(kept)
@@ -204,12 +219,12 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         raise UnreadableInput(f"{path.name}: cannot be read: {error}") from error
 
 
-def _read_layout(path: Path, profile: str) -> Layout:
+def _read_layout(path: Path, profile: str, by_rules: bool) -> Layout:
     with _opened(path) as stream:
         line, row = (stream.readline().decode("utf-8", errors="replace") for _ in range(2))
     if not line.strip():
         raise UnreadableInput(f"{path.name}: the file is empty")
-    layout = read_header(next(csv.reader([line])), profile, path.name)
+    layout = read_header(next(csv.reader([line])), profile, path.name, by_rules)
     # The fast parser takes surplus fields of its first row for granted.
     fields = len(next(csv.reader([row]))) if row.strip() else layout.width
     if fields > layout.width:
@@ -220,7 +235,7 @@ def _read_layout(path: Path, profile: str) -> Layout:
 Chunk = tuple[np.ndarray, np.ndarray, np.ndarray | None]
 
 
-def _read_chunks(path: Path, layout: Layout) -> Iterator[Chunk]:
+def _read_chunks(path: Path, layout: Layout, profile: str, labelling: Labelling | None) -> Iterator[Chunk]:
     """Parses one file. Numbers are read exactly: to the nearest float64."""
     columns = [str(position) for position in range(layout.width)]
     features = [columns[position] for position in layout.feature_positions]
@@ -232,15 +247,24 @@ def _read_chunks(path: Path, layout: Layout) -> Iterator[Chunk]:
                 chunksize=CHUNK_ROWS, skip_blank_lines=True, index_col=False,
             )
             for frame in reader:
-                yield _parse(frame, features, columns, layout, path)
+                chunk = _parse(frame, features, columns, layout, path, labelling)
+                if layout.flavour in OWN:
+                    _refuse_other_profile(chunk[0], frame.index, profile, path)
+                yield chunk
         except pd.errors.EmptyDataError:
             return
         except (pd.errors.ParserError, ValueError) as error:
             raise UnreadableInput(f"{path.name}: {_explain(path, layout) or error}") from error
 
 
-def _parse(frame: pd.DataFrame, features: list[str], columns: list[str], layout: Layout, path: Path) -> Chunk:
+def _parse(
+    frame: pd.DataFrame, features: list[str], columns: list[str], layout: Layout, path: Path,
+    labelling: Labelling | None,
+) -> Chunk:
     values = frame[features].to_numpy(dtype=np.float64)
+    if labelling is not None:
+        return _label_by_rules(values, frame, columns, layout, path, labelling)
+    assert layout.label is not None
     raw = frame[columns[layout.label]].fillna("")
     labels = raw.map({text: clean_label(text) for text in raw.unique()}).to_numpy(dtype=object)
     # Whole lines of commas stand between the flows of one file of 2017.
@@ -248,7 +272,8 @@ def _parse(frame: pd.DataFrame, features: list[str], columns: list[str], layout:
     if unlabelled.any() and not np.isnan(values[unlabelled]).all():
         row = int(np.flatnonzero(unlabelled & ~np.isnan(values).all(axis=1))[0])
         line = int(frame.index[row]) + 2
-        raise UnreadableInput(f"{path.name}: about line {line}: the row has no label or is cut short")
+        own = "; label the flows of your own captures with --labels" if layout.flavour in OWN else ""
+        raise UnreadableInput(f"{path.name}: about line {line}: the row has no label or is cut short{own}")
     if layout.timestamp is None:
         return values, labels, None
     times = np.zeros(len(labels), dtype=np.int64)
@@ -258,6 +283,44 @@ def _parse(frame: pd.DataFrame, features: list[str], columns: list[str], layout:
             return values, labels, None
         times[~unlabelled] = parsed
     return values, labels, times
+
+
+def _label_by_rules(
+    values: np.ndarray, frame: pd.DataFrame, columns: list[str], layout: Layout, path: Path, labelling: Labelling
+) -> Chunk:
+    assert layout.timestamp is not None and layout.conversation is not None
+    # The last feature is a number in every flow: only a row cut short has none.
+    short = np.isnan(values[:, -1])
+    if short.any():
+        line = int(frame.index[int(np.flatnonzero(short)[0])]) + 2
+        raise UnreadableInput(f"{path.name}: about line {line}: the row is cut short")
+    times = parse_times(frame[columns[layout.timestamp]].fillna(""), path.name)
+    if times is None:
+        raise UnreadableInput(f"{path.name}: the Timestamp column holds no times")
+    try:
+        source, source_port, destination, destination_port, protocol = (
+            frame[columns[position]].str.strip() for position in layout.conversation
+        )
+        found = labelling.apply(Conversations(
+            source.to_numpy(dtype=object), source_port.astype("int64").to_numpy(), destination.to_numpy(dtype=object),
+            destination_port.astype("int64").to_numpy(), protocol.astype("int64").to_numpy(), times,
+        ))
+    except (TypeError, ValueError) as error:
+        raise UnreadableInput(f"{path.name}: an address, a port or a protocol cannot be read: {error}") from error
+    names = {name: clean_label(name.encode().decode("latin-1")) for name in set(found) - {None}}
+    names[None] = BENIGN if labelling.unmatched == "benign" else UNMATCHED
+    return values, np.array([names[name] for name in found], dtype=object), times
+
+
+def _refuse_other_profile(values: np.ndarray, lines: pd.Index, profile: str, path: Path) -> None:
+    wrong = contradicting_rows(values, profile)
+    if len(wrong):
+        others = [name for name in PROFILES if not len(contradicting_rows(values, name))]
+        hint = f"; the file fits {' and '.join(others)}" if others else "; is it a mix of several?"
+        raise WrongUsage(
+            f"{path.name}: {len(wrong)} rows, the first about line {int(lines[wrong[0]]) + 2}, cannot have been made "
+            f"with profile {profile}{hint}"
+        )
 
 
 def _explain(path: Path, layout: Layout) -> str | None:

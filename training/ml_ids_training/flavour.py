@@ -23,7 +23,15 @@ FLAVOURS: dict[str, tuple[str, tuple[str, ...]]] = {
     "cicflowmeter2018": ("CSE-CIC-IDS2018 as first published", ()),
     "python": ("the Python cicflowmeter", ()),
     "ml-ids-extract": ("ml-ids extract", ("cns2022", "cic2017", "fixed")),
+    "ml-ids-score": ("ml-ids score", ("cns2022", "cic2017", "fixed")),
 }
+#: Flavours of the sensor itself.
+OWN = ("ml-ids-extract", "ml-ids-score")
+#: Spellings of what tells conversations apart, in the order of `Layout.conversation`.
+_CONVERSATION = (
+    ("Src IP", "Source IP"), ("Src Port", "Source Port"), ("Dst IP", "Destination IP"),
+    ("Dst Port", "Destination Port"), ("Protocol",),
+)
 
 
 @dataclass(frozen=True)
@@ -34,13 +42,20 @@ class Layout:
     width: int
     #: For each of the 78 model columns the position in the file.
     feature_positions: tuple[int, ...]
-    label: int
+    #: None only where a labels file stands in for it.
+    label: int | None
     #: None in MachineLearningCVE files, which hold no times.
     timestamp: int | None
+    #: Source address and port, destination address and port, protocol; None where one is missing.
+    conversation: tuple[int, ...] | None
 
 
-def read_header(header: Sequence[str], profile: str, path: str) -> Layout:
-    """Recognises the flavour, refuses what does not hold `profile`, finds the columns."""
+def read_header(header: Sequence[str], profile: str, path: str, by_rules: bool = False) -> Layout:
+    """Recognises the flavour, refuses what does not hold `profile`, finds the columns.
+
+    With `by_rules` a labels file says what each flow is, so the flows must say
+    when they were and between whom, and a Label column is of no account.
+    """
     names = [" ".join(cell.replace("\ufeff", "").split()) for cell in header]
     flavour = _recognise(set(names), path)
     title, profiles = FLAVOURS[flavour]
@@ -57,14 +72,23 @@ def read_header(header: Sequence[str], profile: str, path: str) -> Layout:
     if missing:
         shown = ", ".join(missing[:4]) + (" ..." if len(missing) > 4 else "")
         raise UnreadableInput(f"{path}: {len(missing)} feature columns are missing: {shown}")
-    if "Label" not in names:
+    timestamp = names.index("Timestamp") if "Timestamp" in names else None
+    conversation = _conversation(names)
+    if by_rules and (timestamp is None or conversation is None):
+        raise WrongUsage(f"{path}: without addresses, ports, protocol and times a labels file fits no flow")
+    if not by_rules and flavour == "ml-ids-score":
+        raise WrongUsage(
+            f"{path}: the labels that ml-ids score writes are a model's verdicts; say what the flows were with --labels"
+        )
+    if not by_rules and "Label" not in names:
         raise UnreadableInput(f"{path}: there is no Label column, so nothing can be learned from it")
     return Layout(
         flavour=flavour,
         width=len(names),
         feature_positions=tuple(position for position in positions if position is not None),
-        label=names.index("Label"),
-        timestamp=names.index("Timestamp") if "Timestamp" in names else None,
+        label=names.index("Label") if "Label" in names else None,
+        timestamp=timestamp,
+        conversation=conversation,
     )
 
 
@@ -72,7 +96,7 @@ def _recognise(names: set[str], path: str) -> str:
     """Names the flavour by columns that only it has."""
     if PORT in names and "Total Backward Packets" in names:
         if "Src IP" in names and REPEATED in names:
-            return "ml-ids-extract"
+            return "ml-ids-score" if {"Class", "Probability", "Alert"} <= names else "ml-ids-extract"
         return "generated-labelled-flows" if "Source IP" in names else "machine-learning-cve"
     if "Total Fwd Packet" in names:
         if "Total TCP Flow Time" in names:
@@ -83,6 +107,11 @@ def _recognise(names: set[str], path: str) -> str:
     if "tot_fwd_pkts" in names:
         return "python"
     raise UnreadableInput(f"{path}: the header is of no known flow CSV")
+
+
+def _conversation(names: Sequence[str]) -> tuple[int, ...] | None:
+    found = [next((names.index(name) for name in spellings if name in names), None) for spellings in _CONVERSATION]
+    return None if None in found else tuple(found)  # type: ignore[return-value]
 
 
 def _positions(names: Sequence[str], spellings: Sequence[str | None]) -> list[int | None]:

@@ -10,7 +10,7 @@ from flows import made_up, write_cns2022
 
 from ml_ids_training.__main__ import main
 
-QUICK = ["--trees", "12", "--max-depth", "6", "--date", "2024-02-29", "--repeats", "0", "--no-compare-port", "--jobs", "1"]
+QUICK = ["--trees", "12", "--max-depth", "6", "--date", "2024-02-29", "--repeats", "0", "--no-compare-port", "--no-figures", "--jobs", "1"]
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,15 @@ class Trained:
     rows: Path
 
 
-def run_train(data: list[Path], folder: Path, profile: str = "cns2022", more: list[str] | None = None) -> int:
+def run_train(
+    data: list[Path], folder: Path, profile: str = "cns2022", more: list[str] | None = None,
+    track: tuple[str, ...] = ("--no-track",),
+) -> int:
     """The command as a user gives it, with few small trees."""
     return main([
         "train", *map(str, data), "--profile", profile, "--out", str(folder / "model.onnx"),
         "--card", str(folder / "model.md"), "--report", str(folder / "report"),
-        "--test-rows", str(folder / "rows.csv"), *QUICK, *(more or []),
+        "--test-rows", str(folder / "rows.csv"), *QUICK, *track, *(more or []),
     ])
 
 

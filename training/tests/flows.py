@@ -69,6 +69,24 @@ def write_generated(path: Path, values: np.ndarray, labels: list[str], times: li
     return _write(path, lines, encoding="latin-1")
 
 
+def write_own(path: Path, rows_each: int = 30, seed: int = 1) -> Path:
+    """The layout of ml-ids extract, without labels: in turn a client's web flow and a scanner's, a second apart.
+
+    The counts obey profile `fixed`: no gap between subflows, so all four columns are 0.
+    """
+    values, _ = made_up(rows_each, seed, ("BENIGN", "PortScan"))
+    names = list(NAMES)
+    lines: list[list] = [["Flow ID", "Src IP", "Src Port", "Dst IP", "Dst Port", "Protocol", "Timestamp", *names, "Label"]]
+    for number, row in enumerate(values):
+        for column in ("Subflow Fwd Packets", "Subflow Bwd Packets", "Subflow Fwd Bytes", "Subflow Bwd Bytes"):
+            row[names.index(column)] = 0
+        client = "203.0.113.9" if number % 2 else "192.0.2.1"
+        time = f"2024-05-01T10:{number // 60:02}:{number % 60:02}.000000Z"
+        before = ["flow", client, 40000 + number, "198.51.100.2", 80, 6, time]
+        lines.append([*before, *(repr(float(value)) for value in row), ""])
+    return _write(path, lines)
+
+
 def _text_2017(value: float) -> str:
     """Infinity and NaN as words, integers without a point."""
     if np.isnan(value):

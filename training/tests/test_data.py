@@ -70,19 +70,6 @@ def test_gzip_and_folders_are_read(tmp_path):
     assert flows.rows_read == 16 and set(flows.inputs_sha256) == {"b.csv.gz", "plain.csv"}
 
 
-def test_own_export_is_taken_for_the_profile_that_is_given(tmp_path):
-    values, labels = made_up(2)
-    frame = pd.DataFrame(values, columns=list(NAMES))
-    for name in ("Timestamp", "Protocol", "Dst Port", "Dst IP", "Src Port", "Src IP", "Flow ID"):
-        frame.insert(0, name, "2024-01-01T00:00:00.000001Z" if name == "Timestamp" else "1")
-    frame["Label"] = labels
-    frame.to_csv(tmp_path / "own.csv", index=False)
-    for profile in ("fixed", "cns2022"):
-        flows = read_flows([str(tmp_path / "own.csv")], profile)
-        np.testing.assert_array_equal(flows.values, values)
-        assert flows.times is not None
-
-
 @pytest.mark.parametrize(("writer", "profile", "named"), [
     (write_cns2022, "cic2017", "cns2022"), (write_mlcve, "cns2022", "cic2017"), (write_mlcve, "fixed", "cic2017"),
 ])

@@ -1,10 +1,11 @@
-//! The front door: `cargo xtask setup`, `run`, `test`, `bench`, `vm-test`.
+//! The front door: `cargo xtask setup`, `run`, `test`, `train`, `bench`, `vm-test`.
 
 mod bench;
 mod process;
 mod run;
 mod setup;
 mod test;
+mod train;
 mod vm_test;
 mod workspace;
 
@@ -28,6 +29,8 @@ enum Command {
     Run(run::Arguments),
     /// Set up and run every check and test
     Test(test::Arguments),
+    /// Set up the Python environment and train a model; `cargo xtask train --help` tells the options
+    Train(train::Arguments),
     /// Measure a release build
     Bench(bench::Arguments),
     /// Boot the kernels of several Debian releases in emulated machines and run the sensor in each
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         Command::Setup(arguments) => setup::main(&arguments),
         Command::Run(arguments) => run::main(&arguments),
         Command::Test(arguments) => test::main(&arguments),
+        Command::Train(arguments) => train::main(&arguments),
         Command::Bench(arguments) => bench::main(&arguments),
         Command::VmTest(arguments) => vm_test::main(&arguments),
     };

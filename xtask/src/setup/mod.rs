@@ -33,6 +33,11 @@ pub(crate) fn build_tools() -> anyhow::Result<Way> {
     kernel::provide()
 }
 
+/// Provides the Python environment of `training/`.
+pub(crate) fn training_environment() -> anyhow::Result<()> {
+    python::provide()
+}
+
 /// Provides what the tests need.
 pub(crate) fn test_tools() -> anyhow::Result<()> {
     tools::provide()?;
