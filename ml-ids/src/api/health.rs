@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{
     answer::json as json_response,
-    predictor::ModelCard,
+    predictor::{ModelCard, ShadowHealth},
     state::{AppState, Slot},
 };
 
@@ -238,6 +238,7 @@ struct Health {
     model_initialized: bool,
     reasons: Vec<String>,
     model: Option<ModelCard>,
+    shadow: Option<ShadowHealth>,
     sensor: Option<SensorSnapshot>,
     queues: BTreeMap<&'static str, QueueHealth>,
     uptime_seconds: f64,
@@ -259,6 +260,9 @@ pub(crate) fn health(state: &AppState) -> Response<Full<Bytes>> {
             None
         }
     };
+    let source = state.model_source();
+    let shadow = source.as_ref().and_then(|source| source.shadow());
+    reasons.extend(source.iter().flat_map(|source| source.reasons()));
     let mut queues = BTreeMap::from([
         ("connections", state.connections.health()),
         ("predict_quick", state.quick.health()),
@@ -278,7 +282,7 @@ pub(crate) fn health(state: &AppState) -> Response<Full<Bytes>> {
     }
     let uptime_seconds = state.started.elapsed().as_secs_f64();
     let model_initialized = model.is_some();
-    let health = Health { status, model_initialized, reasons, model, sensor, queues, uptime_seconds };
+    let health = Health { status, model_initialized, reasons, model, shadow, sensor, queues, uptime_seconds };
     json_response(StatusCode::OK, &health)
 }
 

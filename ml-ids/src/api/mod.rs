@@ -1,12 +1,12 @@
 //! The HTTP API: what clients send, what they get back, and what they may cost.
 //!
 //! ```text
-//! server (connections, limits, drain) ─► routes ─► index | health | predict
-//!                                                              │
+//! server (connections, limits, drain) ─► routes ─► index | health | reload | predict
+//!                                                                       │
 //!                     body (bytes) ─► predict_body (shapes) ─► row + units (78 numbers) ─► predictor ─► answer
 //! ```
 //!
-//! Nothing here knows the model or the sensor: it asks them through [`Predictor`] and [`SensorHealth`].
+//! Nothing here knows the model or the sensor: it asks them through [`Predictor`], [`ModelSource`] and [`SensorHealth`].
 
 mod answer;
 mod body;
@@ -18,6 +18,7 @@ mod predict;
 mod predict_body;
 mod predictor;
 mod query;
+mod reload;
 mod routes;
 mod row;
 mod server;
@@ -32,7 +33,9 @@ pub use health::{
     QueueHealth, SensorHealth, SensorSnapshot, TableFill, VerdictCounts,
 };
 pub use limits::Limits;
-pub use predictor::{Contribution, ModelCard, Prediction, Predictor};
+pub use predictor::{
+    Contribution, ModelCard, ModelSource, Prediction, Predictor, ReloadError, ReloadStatus, Reloaded, ShadowHealth,
+};
 pub use routes::{Endpoint, ROUTES, Route};
 pub use server::serve;
 pub use state::AppState;

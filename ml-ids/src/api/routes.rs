@@ -10,7 +10,7 @@ use hyper::{
 
 use super::{
     error::{ApiError, quoted},
-    health, index, predict,
+    health, index, predict, reload,
     state::AppState,
 };
 
@@ -27,6 +27,8 @@ pub enum Endpoint {
     Ready,
     /// `POST /predict`
     Predict,
+    /// `POST /model/reload`
+    Reload,
 }
 
 /// One row of the table.
@@ -43,7 +45,7 @@ pub struct Route {
 }
 
 /// All endpoints.
-pub static ROUTES: [Route; 5] = [
+pub static ROUTES: [Route; 6] = [
     Route { method: Method::GET, path: "/", endpoint: Endpoint::Index, summary: "this greeting" },
     Route { method: Method::GET, path: "/health", endpoint: Endpoint::Health, summary: "how the server is" },
     Route {
@@ -59,6 +61,12 @@ pub static ROUTES: [Route; 5] = [
         summary: "probe: model loaded, capture attached",
     },
     Route { method: Method::POST, path: "/predict", endpoint: Endpoint::Predict, summary: "verdicts on flows" },
+    Route {
+        method: Method::POST,
+        path: "/model/reload",
+        endpoint: Endpoint::Reload,
+        summary: "load the model again from its source",
+    },
 ];
 
 /// Answers any request. Faults are answers too.
@@ -72,10 +80,8 @@ pub(crate) async fn answer(
         Ok(Endpoint::Health) => health::health(&state),
         Ok(Endpoint::Live) => health::live(),
         Ok(Endpoint::Ready) => health::ready(&state),
-        Ok(Endpoint::Predict) => match predict::predict(&state, request).await {
-            Ok(response) => response,
-            Err(error) => refuse(error),
-        },
+        Ok(Endpoint::Predict) => predict::predict(&state, request).await.unwrap_or_else(refuse),
+        Ok(Endpoint::Reload) => reload::reload(&state).await.unwrap_or_else(refuse),
         Err(error) => refuse(error),
     };
     log::debug!("{method} {} answered {}", quoted(&path), response.status());

@@ -16,7 +16,7 @@ use super::{
     error::ApiError,
     health::{QueueHealth, SensorHealth},
     limits::{BULK_WORKERS, Limits},
-    predictor::Predictor,
+    predictor::{ModelSource, Predictor},
     units::TimeUnit,
 };
 
@@ -32,6 +32,7 @@ pub struct AppState {
     model: RwLock<Slot>,
     capture_asked: bool,
     sensor: RwLock<Option<Arc<dyn SensorHealth>>>,
+    source: RwLock<Option<Arc<dyn ModelSource>>>,
 }
 
 /// Where the model is on its way.
@@ -58,6 +59,7 @@ impl AppState {
             model: RwLock::new(Slot::Loading),
             capture_asked,
             sensor: RwLock::new(None),
+            source: RwLock::new(None),
         }
     }
 
@@ -78,6 +80,11 @@ impl AppState {
         *self.sensor.write().unwrap_or_else(PoisonError::into_inner) = Some(sensor);
     }
 
+    /// Lets `POST /model/reload` ask for another model, and `GET /health` show why there is none.
+    pub fn set_model_source(&self, source: Arc<dyn ModelSource>) {
+        *self.source.write().unwrap_or_else(PoisonError::into_inner) = Some(source);
+    }
+
     pub(crate) fn slot(&self) -> Slot {
         self.model.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -91,6 +98,10 @@ impl AppState {
 
     pub(crate) fn sensor(&self) -> Option<Arc<dyn SensorHealth>> {
         self.sensor.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn model_source(&self) -> Option<Arc<dyn ModelSource>> {
+        self.source.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) const fn capture_asked(&self) -> bool {

@@ -6,7 +6,7 @@ use ml_ids_common::{Decap, FlowRecord};
 
 use super::score::Tally;
 use crate::{
-    detect::Judge,
+    detect::{Judge, Judged},
     offline::{
         Capture, CaptureError, Replay,
         pipeline::{self, Options},
@@ -61,9 +61,10 @@ pub(super) fn score_capture<R: Read + Send>(
 
 fn rows(mut records: Vec<FlowRecord>, judge: &Judge, format: &RowFormat) -> anyhow::Result<(Vec<u8>, Tally)> {
     records.retain(FlowRecord::is_tcp_or_udp);
-    let classes = &judge.model().contract().classes;
     let (mut bytes, mut tally) = (Vec::new(), Tally::default());
-    for verdict in judge.judge(records)? {
+    let Judged { model, verdicts } = judge.judge(records)?;
+    let classes = &model.contract().classes;
+    for verdict in verdicts {
         tally.scored += 1;
         tally.alerts += u64::from(verdict.alert);
         let label = classes.get(verdict.score.class).map_or("", String::as_str);
@@ -92,7 +93,7 @@ mod tests {
 
     #[test]
     fn any_number_of_threads_gives_the_same_verdicts_in_the_same_order() {
-        let judge = Judge::new(Arc::new(Model::embedded().unwrap()));
+        let judge = Judge::new(Arc::new(Model::embedded().unwrap().into()));
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/handmade/random.pcap");
         let score = |jobs| {
             let options = Options { jobs: NonZeroUsize::new(jobs).unwrap(), read_at: None, batch: BATCH };

@@ -15,7 +15,7 @@ use std::{
 use log::error;
 use ml_ids_common::FlowRecord;
 
-use super::{Judge, Stats, verdict::is_judged};
+use super::{Judge, Judged, Shadow, Stats, verdict::is_judged};
 use crate::{respond::Responder, sink::Sinks};
 
 /// Most batches that wait for the scoring thread.
@@ -34,6 +34,7 @@ impl Pipeline {
     /// When the thread cannot be started.
     pub fn start(
         judge: Judge,
+        shadow: Option<Arc<Shadow>>,
         responder: Arc<Responder>,
         sinks: Sinks,
         stats: Arc<Stats>,
@@ -42,7 +43,7 @@ impl Pipeline {
         let (sender, receiver) = sync_channel(QUEUE_BATCHES);
         let thread = thread::Builder::new()
             .name("ml-ids-score".to_owned())
-            .spawn(move || work(&judge, &responder, sinks, &stats, &receiver, done))?;
+            .spawn(move || work(&judge, shadow.as_deref(), &responder, sinks, &stats, &receiver, done))?;
         Ok((Self { thread }, sender))
     }
 
@@ -56,6 +57,7 @@ impl Pipeline {
 
 fn work(
     judge: &Judge,
+    shadow: Option<&Shadow>,
     responder: &Responder,
     mut sinks: Sinks,
     stats: &Stats,
@@ -68,16 +70,19 @@ fn work(
         let judged = records.len();
         stats.count_received(received, received - judged);
         match judge.judge(records) {
-            Ok(verdicts) => {
+            Ok(Judged { model, verdicts }) => {
+                if let Some(shadow) = shadow {
+                    shadow.offer(&model, verdicts.iter().map(|verdict| (&verdict.features, &verdict.score)));
+                }
                 for mut verdict in verdicts {
                     if verdict.alert && responder.allows(verdict.record.source().0) {
                         verdict.alert = false;
                         stats.count_allowed();
                     }
                     stats.count_verdict(verdict.alert, verdict.untrained);
-                    sinks.write(&verdict, judge.model());
+                    sinks.write(&verdict, &model);
                     if verdict.alert {
-                        responder.answer(&verdict, judge.model());
+                        responder.answer(&verdict, &model);
                     }
                 }
             }

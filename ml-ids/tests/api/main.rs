@@ -4,5 +4,6 @@ mod clients;
 mod errors;
 mod health;
 mod hostile;
+mod reload;
 mod shapes;
 mod support;
