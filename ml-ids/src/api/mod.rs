@@ -1,12 +1,12 @@
 //! The HTTP API: what clients send, what they get back, and what they may cost.
 //!
 //! ```text
-//! server (connections, limits, drain) ─► routes ─► index | health | predict
+//! server (connections, limits, drain) ─► routes ─► index | health | model | metrics | predict
 //!                                                              │
 //!                     body (bytes) ─► predict_body (shapes) ─► row + units (78 numbers) ─► predictor ─► answer
 //! ```
 //!
-//! Nothing here knows the model or the sensor: it asks them through [`Predictor`] and [`SensorHealth`].
+//! Nothing here knows the model or the sensor: it asks them through [`Predictor`], [`ModelWatch`] and [`SensorHealth`].
 
 mod answer;
 mod body;
@@ -14,6 +14,8 @@ mod error;
 mod health;
 mod index;
 mod limits;
+mod metrics;
+mod model;
 mod predict;
 mod predict_body;
 mod predictor;
@@ -32,7 +34,9 @@ pub use health::{
     QueueHealth, SensorHealth, SensorSnapshot, TableFill, VerdictCounts,
 };
 pub use limits::Limits;
-pub use predictor::{Contribution, ModelCard, Prediction, Predictor};
+pub use predictor::{
+    ClassDetails, Contribution, Explanation, ModelCard, ModelDetails, ModelWatch, Prediction, Predictor,
+};
 pub use routes::{Endpoint, ROUTES, Route};
 pub use server::serve;
 pub use state::AppState;

@@ -15,6 +15,7 @@ mod run;
 mod score;
 mod score_capture;
 mod serve;
+mod tally;
 mod unpin;
 mod wiring;
 

@@ -12,13 +12,16 @@ use tokio::{
 
 use crate::{
     api::{
-        AppState, Attach, BlockHealth, Contribution, Egress, FlowBooks, HookPackets, Ingress, InterfaceHealth,
-        InterfaceState, ModelCard, PacketBooks, Prediction, Predictor, SensorHealth, SensorSnapshot, TableFill,
-        VerdictCounts,
+        AppState, Attach, BlockHealth, ClassDetails, Contribution, Egress, Explanation, FlowBooks, HookPackets,
+        Ingress, InterfaceHealth, InterfaceState, ModelCard, ModelDetails, ModelWatch, PacketBooks, Prediction,
+        Predictor, SensorHealth, SensorSnapshot, TableFill, VerdictCounts,
     },
-    detect::Stats,
+    detect::{
+        Stats,
+        drift::{DriftReport, DriftWatch},
+    },
     features::FeatureVector,
-    model::{Model, ModelError, Source},
+    model::{Model, ModelError, Reason, Source, Space},
     respond::{BlockState, Responder},
     sensor::{self, EgressHook, IngressHook, SensorState, WatchedInterface},
 };
@@ -45,21 +48,55 @@ impl Predictor for ModelPredictor {
 
     fn predict(&self, rows: &[FeatureVector]) -> Result<Vec<Prediction>, String> {
         let scores = self.0.score(rows).map_err(|error| error.to_string())?;
-        let predictions = scores.into_iter().map(|score| Prediction {
+        let predictions = scores.into_iter().zip(rows).map(|(score, row)| Prediction {
             class: score.class,
             probability: score.probability,
             probabilities: score.probabilities,
             alert: score.alert,
+            out_of_distribution: self.0.out_of_distribution(row),
         });
         Ok(predictions.collect())
     }
 
-    fn explain(&self, row: &FeatureVector) -> Option<Vec<Contribution>> {
-        let contributions = self.0.explain(row)?;
-        let contributions = contributions
-            .into_iter()
-            .map(|part| Contribution { feature: part.feature, contribution: part.contribution });
-        Some(contributions.collect())
+    fn explain(&self, row: &FeatureVector, most: usize) -> Option<Explanation> {
+        let explanation = self.0.explanation(row)?;
+        let contribution =
+            |Reason { feature, value, contribution, text }| Contribution { feature, value, contribution, text };
+        Some(Explanation {
+            space: match explanation.space {
+                Space::Probability => "probability",
+                Space::Margin => "margin",
+            },
+            base: explanation.base,
+            contributions: explanation.reasons(self.0.contract(), row, most).into_iter().map(contribution).collect(),
+        })
+    }
+
+    fn details(&self) -> ModelDetails {
+        let (model, contract) = (&self.0, self.0.contract());
+        let thresholds = contract.thresholds.iter().map(|threshold| threshold.is_finite().then_some(*threshold));
+        let classes = contract.classes.iter().zip(thresholds);
+        ModelDetails {
+            kind: "forest",
+            runtime: "tract".to_owned(),
+            bytes: model.bytes(),
+            trees: model.trees(),
+            nodes: model.nodes(),
+            depth: model.depth(),
+            explains: model.can_explain(),
+            classes: classes.map(|(name, threshold)| ClassDetails { name: name.clone(), threshold }).collect(),
+            date: contract.date.clone(),
+            training_data: contract.training_data.clone(),
+            citation: contract.citation.clone(),
+            inputs_sha256: contract.inputs_sha256.clone(),
+            metrics: contract.metrics.clone(),
+        }
+    }
+}
+
+impl ModelWatch for DriftWatch {
+    fn report(&self) -> DriftReport {
+        Self::report(self)
     }
 }
 

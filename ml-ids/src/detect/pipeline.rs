@@ -10,12 +10,13 @@ use std::{
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread::{self, JoinHandle},
+    time::Instant,
 };
 
 use log::error;
 use ml_ids_common::FlowRecord;
 
-use super::{Judge, Stats, verdict::is_judged};
+use super::{Judge, Stats, drift::DriftWatch, verdict::is_judged};
 use crate::{respond::Responder, sink::Sinks};
 
 /// Most batches that wait for the scoring thread.
@@ -37,12 +38,13 @@ impl Pipeline {
         responder: Arc<Responder>,
         sinks: Sinks,
         stats: Arc<Stats>,
+        drift: Arc<DriftWatch>,
         done: impl Fn(u64) + Send + 'static,
     ) -> io::Result<(Self, SyncSender<Vec<FlowRecord>>)> {
         let (sender, receiver) = sync_channel(QUEUE_BATCHES);
         let thread = thread::Builder::new()
             .name("ml-ids-score".to_owned())
-            .spawn(move || work(&judge, &responder, sinks, &stats, &receiver, done))?;
+            .spawn(move || work(&judge, &responder, sinks, &stats, &drift, &receiver, done))?;
         Ok((Self { thread }, sender))
     }
 
@@ -59,6 +61,7 @@ fn work(
     responder: &Responder,
     mut sinks: Sinks,
     stats: &Stats,
+    drift: &DriftWatch,
     receiver: &Receiver<Vec<FlowRecord>>,
     done: impl Fn(u64),
 ) {
@@ -69,6 +72,8 @@ fn work(
         stats.count_received(received, received - judged);
         match judge.judge(records) {
             Ok(verdicts) => {
+                // Before the allow-list: an alert that is allowed still says how the model sees this network.
+                drift.observe(judge.model(), &verdicts, Instant::now());
                 for mut verdict in verdicts {
                     if verdict.alert && responder.allows(verdict.record.source().0) {
                         verdict.alert = false;

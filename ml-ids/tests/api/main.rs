@@ -4,5 +4,6 @@ mod clients;
 mod errors;
 mod health;
 mod hostile;
+mod model;
 mod shapes;
 mod support;
