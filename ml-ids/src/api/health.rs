@@ -291,9 +291,7 @@ pub(crate) fn health(state: &AppState) -> Response<Full<Bytes>> {
 fn drift_note(drift: &DriftReport) -> Option<String> {
     let left = drift.left.len();
     (left > 0).then(|| {
-        format!(
-            "traffic has left the training world of the model in {left} features; see GET /model and docs/models.md"
-        )
+        format!("traffic has left the training world of the model in {left} of the features; see GET /model")
     })
 }
 
