@@ -160,7 +160,10 @@ fn explanation_is_the_models_own_and_adds_up() -> Result<()> {
         let shown = answer["explanation"].as_array().context("an explanation")?;
         ensure!(shown.len() == contributions.len().min(5), "{answer}");
         ensure!(answer["explained"]["space"] == "probability", "{answer}");
-        ensure!(answer["explained"]["base"].as_f64().is_some_and(|shown| (shown - f64::from(base)).abs() < 1e-6), "{answer}");
+        ensure!(
+            answer["explained"]["base"].as_f64().is_some_and(|shown| (shown - f64::from(base)).abs() < 1e-6),
+            "{answer}"
+        );
         let mut last = f64::INFINITY;
         for part in shown {
             let value = part["contribution"].as_f64().context("a number")?;
