@@ -290,9 +290,8 @@ pub(crate) fn health(state: &AppState) -> Response<Full<Bytes>> {
 /// training data would teach its operators to ignore the word.
 fn drift_note(drift: &DriftReport) -> Option<String> {
     let left = drift.left.len();
-    (left > 0).then(|| {
-        format!("traffic has left the training world of the model in {left} of the features; see GET /model")
-    })
+    (left > 0)
+        .then(|| format!("traffic has left the training world of the model in {left} of the features; see GET /model"))
 }
 
 /// `GET /health/live`: the process answers.

@@ -66,7 +66,7 @@ fn rows(mut records: Vec<FlowRecord>, judge: &Judge, format: &RowFormat) -> anyh
     let contract = judge.model().contract();
     let (mut bytes, mut tally, mut counts) = (Vec::new(), Tally::default(), Counts::default());
     for verdict in judge.judge(records)? {
-        tally.count(verdict.alert, verdict.out_of_distribution);
+        tally.count(verdict.alert, verdict.out_of_distribution && !verdict.untrained);
         counts.add_verdict(contract, &verdict);
         let label = contract.classes.get(verdict.score.class).map_or("", String::as_str);
         let extra = [

@@ -20,7 +20,7 @@ const SUM_TOLERANCE: f64 = 1e-3;
 /// Most rows that a file may claim; above it a float64 is no exact count.
 const MAX_ROWS: u64 = 1 << 53;
 /// A value is far outside when it is this part of the training range's width beyond it. Measured (docs/models.md): 2 of
-/// 6,450 held-out rows are, and 8 % of the flows of captures from elsewhere.
+/// 6,450 held-out rows are, and 8 % of the benign flows of captures from elsewhere.
 const FAR: f64 = 0.25;
 
 /// A histogram's upper edges: bin `i` holds what is above edge `i - 1` and not above edge `i`.

@@ -85,7 +85,7 @@ pub struct DriftReport {
     pub closed_at: Option<String>,
     /// Features that have left the training world, in the model's order.
     pub left: Vec<&'static str>,
-    /// Flows far outside the training data, since the start.
+    /// Flows far outside the training data, since the start; without those of one packet or no duration.
     pub out_of_distribution: u64,
     /// The last window.
     pub window: Option<Window>,
@@ -105,7 +105,7 @@ impl DriftWatch {
             if let Some((_, count)) = state.verdicts.get_mut(verdict.score.class) {
                 *count += 1;
             }
-            state.out_of_distribution += u64::from(verdict.out_of_distribution);
+            state.out_of_distribution += u64::from(verdict.out_of_distribution && !verdict.untrained);
             let opened = *state.opened.get_or_insert(now);
             state.counts.add_verdict(model.contract(), verdict);
             let flows = state.counts.flows();

@@ -105,10 +105,11 @@ fn an_hour_closes_a_window_of_enough_flows_and_no_smaller_one() {
 fn flows_that_no_training_data_holds_are_not_compared() {
     let (watch, model) = (DriftWatch::default(), model());
     let mut untrained = verdicts(&model, WINDOW_FLOWS, &[], 0.0);
-    untrained.iter_mut().for_each(|verdict| verdict.untrained = true);
+    untrained.iter_mut().for_each(|verdict| (verdict.untrained, verdict.out_of_distribution) = (true, true));
     watch.observe(&model, &untrained, Instant::now());
     let report = watch.report();
     assert_eq!((report.windows, report.open_flows, report.verdicts[0].1), (0, 0, WINDOW_FLOWS));
+    assert_eq!(report.out_of_distribution, 0);
 }
 
 #[test]
