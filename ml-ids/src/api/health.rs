@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{
     answer::json as json_response,
-    predictor::ModelCard,
+    predictor::{ModelCard, ShadowHealth},
     state::{AppState, Slot},
 };
 use crate::detect::drift::DriftReport;
@@ -240,6 +240,7 @@ struct Health {
     reasons: Vec<String>,
     notes: Vec<String>,
     model: Option<ModelCard>,
+    shadow: Option<ShadowHealth>,
     sensor: Option<SensorSnapshot>,
     queues: BTreeMap<&'static str, QueueHealth>,
     uptime_seconds: f64,
@@ -261,6 +262,9 @@ pub(crate) fn health(state: &AppState) -> Response<Full<Bytes>> {
             None
         }
     };
+    let source = state.model_source();
+    let shadow = source.as_ref().and_then(|source| source.shadow());
+    reasons.extend(source.iter().flat_map(|source| source.reasons()));
     let mut queues = BTreeMap::from([
         ("connections", state.connections.health()),
         ("predict_quick", state.quick.health()),
@@ -281,7 +285,7 @@ pub(crate) fn health(state: &AppState) -> Response<Full<Bytes>> {
     let notes = state.drift().iter().filter_map(drift_note).collect();
     let uptime_seconds = state.started.elapsed().as_secs_f64();
     let model_initialized = model.is_some();
-    let health = Health { status, model_initialized, reasons, notes, model, sensor, queues, uptime_seconds };
+    let health = Health { status, model_initialized, reasons, notes, model, shadow, sensor, queues, uptime_seconds };
     json_response(StatusCode::OK, &health)
 }
 

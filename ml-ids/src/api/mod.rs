@@ -1,12 +1,13 @@
 //! The HTTP API: what clients send, what they get back, and what they may cost.
 //!
 //! ```text
-//! server (connections, limits, drain) ─► routes ─► index | health | model | metrics | predict
-//!                                                              │
+//! server (connections, limits, drain) ─► routes ─► index | health | model | metrics | reload | predict
+//!                                                                                            │
 //!                     body (bytes) ─► predict_body (shapes) ─► row + units (78 numbers) ─► predictor ─► answer
 //! ```
 //!
-//! Nothing here knows the model or the sensor: it asks them through [`Predictor`], [`ModelWatch`] and [`SensorHealth`].
+//! Nothing here knows the model or the sensor: it asks them through [`Predictor`], [`ModelSource`], [`ModelWatch`] and
+//! [`SensorHealth`].
 
 mod answer;
 mod body;
@@ -20,6 +21,7 @@ mod predict;
 mod predict_body;
 mod predictor;
 mod query;
+mod reload;
 mod routes;
 mod row;
 mod server;
@@ -35,7 +37,8 @@ pub use health::{
 };
 pub use limits::Limits;
 pub use predictor::{
-    ClassDetails, Contribution, Explanation, ModelCard, ModelDetails, ModelWatch, Prediction, Predictor,
+    ClassDetails, Contribution, Explanation, ModelCard, ModelDetails, ModelSource, ModelWatch, Prediction, Predictor,
+    ReloadError, ReloadStatus, Reloaded, ShadowHealth,
 };
 pub use routes::{Endpoint, ROUTES, Route};
 pub use server::serve;

@@ -1,6 +1,6 @@
 //! The seam to the model: all that the API asks of it.
 
-use std::time::SystemTime;
+use std::{collections::BTreeMap, time::SystemTime};
 
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
@@ -72,6 +72,74 @@ pub struct ClassDetails {
     pub threshold: Option<f32>,
 }
 
+/// Where the model comes from, and may come from again.
+pub trait ModelSource: Send + Sync {
+    /// Looks for another model and puts it to work. May take minutes; called from a thread that may wait.
+    ///
+    /// # Errors
+    /// Why the model at work stays.
+    fn reload(&self) -> Result<Reloaded, ReloadError>;
+
+    /// Why the model at work may not be the source's, in words; empty if nothing is known to be wrong.
+    fn reasons(&self) -> Vec<String>;
+
+    /// How the model that only watches compares, if there is one.
+    fn shadow(&self) -> Option<ShadowHealth>;
+}
+
+/// What a reload led to.
+#[derive(Clone, Debug, Serialize)]
+pub struct Reloaded {
+    /// Whether another model is at work now.
+    pub status: ReloadStatus,
+    /// The model before.
+    pub old: ModelCard,
+    /// The model now.
+    pub new: ModelCard,
+}
+
+/// Whether a reload changed anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReloadStatus {
+    /// Another model is at work.
+    Swapped,
+    /// The source has the model that is at work.
+    Unchanged,
+}
+
+/// Why the model at work stays.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReloadError {
+    /// Another reload is going on.
+    Busy,
+    /// The source cannot be reached or says no.
+    Source(String),
+    /// The model that it has is refused.
+    Refused(String),
+}
+
+/// A second model that scores the same flows and decides nothing.
+#[derive(Clone, Debug, Serialize)]
+pub struct ShadowHealth {
+    /// Who it is.
+    pub model: ModelCard,
+    /// Flows that both have scored.
+    pub compared: u64,
+    /// Of these, flows that they give different labels.
+    pub labels_differ: u64,
+    /// Of these, alerts of the model at work that it would not have raised.
+    pub alerts_missed: u64,
+    /// Of these, alerts that it alone would have raised.
+    pub alerts_added: u64,
+    /// Flows that it has not scored because it did not keep up.
+    pub skipped: u64,
+    /// Flows that it failed on.
+    pub failed: u64,
+    /// The most frequent pairs of labels that differ: `BENIGN -> DoS Hulk`.
+    pub disagreements: BTreeMap<String, u64>,
+}
+
 /// A model as clients see it.
 #[derive(Clone, Debug, Serialize)]
 pub struct ModelCard {
@@ -81,6 +149,10 @@ pub struct ModelCard {
     pub version: String,
     /// Where it was loaded from: `embedded`, a path, `mlflow:…`, `s3://…`.
     pub source: String,
+    /// What the source stood for then, `mlflow:NAME/VERSION`; `null` where the source says all.
+    pub resolved: Option<String>,
+    /// It is the last good one of that source, from the disk: the source was away or what it had was refused.
+    pub cached: bool,
     /// SHA-256 of the file, hexadecimal.
     pub sha256: String,
     /// Feature profile: `fixed`, `cns2022` or `cic2017`.

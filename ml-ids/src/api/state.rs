@@ -16,7 +16,7 @@ use super::{
     error::ApiError,
     health::{QueueHealth, SensorHealth},
     limits::{BULK_WORKERS, Limits},
-    predictor::{ModelWatch, Predictor},
+    predictor::{ModelSource, ModelWatch, Predictor},
     units::TimeUnit,
 };
 use crate::detect::drift::DriftReport;
@@ -34,6 +34,7 @@ pub struct AppState {
     capture_asked: bool,
     sensor: RwLock<Option<Arc<dyn SensorHealth>>>,
     watch: RwLock<Option<Arc<dyn ModelWatch>>>,
+    source: RwLock<Option<Arc<dyn ModelSource>>>,
 }
 
 /// Where the model is on its way.
@@ -61,6 +62,7 @@ impl AppState {
             capture_asked,
             sensor: RwLock::new(None),
             watch: RwLock::new(None),
+            source: RwLock::new(None),
         }
     }
 
@@ -86,6 +88,11 @@ impl AppState {
         *self.watch.write().unwrap_or_else(PoisonError::into_inner) = Some(watch);
     }
 
+    /// Lets `POST /model/reload` ask for another model, and `GET /health` show why there is none.
+    pub fn set_model_source(&self, source: Arc<dyn ModelSource>) {
+        *self.source.write().unwrap_or_else(PoisonError::into_inner) = Some(source);
+    }
+
     pub(crate) fn slot(&self) -> Slot {
         self.model.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -105,6 +112,10 @@ impl AppState {
     pub(crate) fn drift(&self) -> Option<DriftReport> {
         let watch = self.watch.read().unwrap_or_else(PoisonError::into_inner).clone();
         watch.map(|watch| watch.report())
+    }
+
+    pub(crate) fn model_source(&self) -> Option<Arc<dyn ModelSource>> {
+        self.source.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) const fn capture_asked(&self) -> bool {

@@ -17,12 +17,13 @@ use super::{
     extract::{Jobs, WRITE_SIZE, create, name, progress, read_at, refuse_same_file},
     rows::{RowError, RowSource},
     score_capture::{self, Scored, score_capture},
+    source::{ModelArgs, download_bar, show},
     tally::{Tally, write_drift},
 };
 use crate::{
     detect::{Judge, drift::Counts},
     features::FeatureVector,
-    model::{Model, Score, Source},
+    model::{Keeper, Model, ModelHandle, Score},
     offline::{
         Capture,
         pipeline::{Options, ReadAt},
@@ -47,9 +48,8 @@ pub(super) struct ScoreArgs {
     /// Where the verdicts go; - is standard output
     #[arg(short, long, value_name = "FILE|-", default_value = "-")]
     pub output: PathBuf,
-    /// Model: embedded, or a path to an .onnx file
-    #[arg(long, value_name = "SOURCE", default_value_t)]
-    pub model: Source,
+    #[command(flatten)]
+    pub model: ModelArgs,
     /// How verdicts are written
     #[arg(long, value_enum, default_value_t = Format::Jsonl)]
     pub format: Format,
@@ -67,9 +67,14 @@ pub(super) struct ScoreArgs {
 /// error and shows in the exit code.
 pub(super) fn run(args: &ScoreArgs) -> anyhow::Result<Exit> {
     let mut report = io::stderr();
-    let model = match Model::load(&args.model) {
-        Ok(model) => model,
-        Err(error) => return refuse(&mut report, format_args!("error: model {} is refused: {error}", args.model)),
+    let bar = download_bar();
+    let loaded = Keeper::start(args.model.keeper_options()?, &|received, total| show(&bar, received, total));
+    bar.finish_and_clear();
+    let models = match loaded {
+        Ok(keeper) => keeper.handle(),
+        Err(error) => {
+            return refuse(&mut report, format_args!("error: model {} is refused: {error}", args.model.source()));
+        }
     };
     let name = name(&args.input, "standard input");
     let source::Source { file, size, identity } = match source::open(&args.input) {
@@ -85,11 +90,11 @@ pub(super) fn run(args: &ScoreArgs) -> anyhow::Result<Exit> {
             Ok(capture) => {
                 let read_at = read_at(&file, size.filter(|_| !packed), &progress);
                 let read_at = read_at.as_ref().map(|read_at| read_at as ReadAt<'_>);
-                score_a_capture(capture, read_at, model, &name, args, &mut report)
+                score_a_capture(capture, read_at, models, &name, args, &mut report)
             }
             Err(error) => refuse(&mut report, format_args!("error: {name}: {error}")),
         },
-        Ok(input) => score_a_csv(input, &model, &name, args, &mut report),
+        Ok(input) => score_a_csv(input, &models.current().model, &name, args, &mut report),
         Err(error) => refuse(&mut report, format_args!("error: cannot read {name}: {error}")),
     };
     progress.finish_and_clear();
@@ -109,17 +114,17 @@ fn open_output(path: &Path) -> anyhow::Result<impl Write> {
 fn score_a_capture(
     capture: Capture<impl Read + Send>,
     read_at: Option<ReadAt<'_>>,
-    model: Model,
+    models: Arc<ModelHandle>,
     name: &str,
     args: &ScoreArgs,
     report: &mut impl Write,
 ) -> anyhow::Result<Exit> {
-    let judge = Judge::new(Arc::new(model));
+    let judge = Judge::new(models);
     let options = Options { jobs: args.jobs.count(), read_at, batch: score_capture::BATCH };
     let Scored { tally, counts, packets, damage } =
         score_capture(capture, &judge, args.decap.tunnels(), &options, open_output(&args.output)?, args.format)?;
     writeln!(report, "{name}: {packets} packets, {} flows scored, {} alerts", tally.scored, tally.alerts)?;
-    write_drift(report, name, judge.model(), &tally, &counts)?;
+    write_drift(report, name, &judge.model(), &tally, &counts)?;
     damage.map_or(Ok(Exit::Done), |error| refuse(report, format_args!("error: {name}: {error}")))
 }
 
@@ -382,7 +387,7 @@ mod tests {
         let args = |input: &Path| ScoreArgs {
             input: input.to_owned(),
             output: output.clone(),
-            model: Source::Embedded,
+            model: ModelArgs::default(),
             format: Format::Jsonl,
             decap: DecapArgs::default(),
             jobs: Jobs { jobs: 2 },

@@ -6,7 +6,7 @@ use ml_ids_common::{Decap, FlowRecord};
 
 use super::tally::Tally;
 use crate::{
-    detect::{Judge, drift::Counts},
+    detect::{Judge, Judged, drift::Counts},
     offline::{
         Capture, CaptureError, Replay,
         pipeline::{self, Options},
@@ -63,9 +63,10 @@ pub(super) fn score_capture<R: Read + Send>(
 
 fn rows(mut records: Vec<FlowRecord>, judge: &Judge, format: &RowFormat) -> anyhow::Result<(Vec<u8>, Tally, Counts)> {
     records.retain(FlowRecord::is_tcp_or_udp);
-    let contract = judge.model().contract();
     let (mut bytes, mut tally, mut counts) = (Vec::new(), Tally::default(), Counts::default());
-    for verdict in judge.judge(records)? {
+    let Judged { model, verdicts } = judge.judge(records)?;
+    let contract = model.contract();
+    for verdict in verdicts {
         tally.count(verdict.alert, verdict.out_of_distribution && !verdict.untrained);
         counts.add_verdict(contract, &verdict);
         let label = contract.classes.get(verdict.score.class).map_or("", String::as_str);
@@ -95,7 +96,7 @@ mod tests {
 
     #[test]
     fn any_number_of_threads_gives_the_same_verdicts_in_the_same_order() {
-        let judge = Judge::new(Arc::new(Model::embedded().unwrap()));
+        let judge = Judge::new(Arc::new(Model::embedded().unwrap().into()));
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/handmade/random.pcap");
         let score = |jobs| {
             let options = Options { jobs: NonZeroUsize::new(jobs).unwrap(), read_at: None, batch: BATCH };

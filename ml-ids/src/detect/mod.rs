@@ -2,9 +2,11 @@
 
 pub mod drift;
 mod pipeline;
+mod shadow;
 mod stats;
 mod verdict;
 
 pub use pipeline::{Pipeline, QUEUE_BATCHES};
+pub use shadow::{Disagreement, Shadow, ShadowCounts};
 pub use stats::{Stats, StatsSnapshot};
-pub use verdict::{Judge, Verdict};
+pub use verdict::{Judge, Judged, Verdict};

@@ -16,7 +16,7 @@ use std::{
 use log::error;
 use ml_ids_common::FlowRecord;
 
-use super::{Judge, Stats, drift::DriftWatch, verdict::is_judged};
+use super::{Judge, Judged, Shadow, Stats, drift::DriftWatch, verdict::is_judged};
 use crate::{respond::Responder, sink::Sinks};
 
 /// Most batches that wait for the scoring thread.
@@ -35,6 +35,7 @@ impl Pipeline {
     /// When the thread cannot be started.
     pub fn start(
         judge: Judge,
+        shadow: Option<Arc<Shadow>>,
         responder: Arc<Responder>,
         sinks: Sinks,
         stats: Arc<Stats>,
@@ -44,7 +45,7 @@ impl Pipeline {
         let (sender, receiver) = sync_channel(QUEUE_BATCHES);
         let thread = thread::Builder::new()
             .name("ml-ids-score".to_owned())
-            .spawn(move || work(&judge, &responder, sinks, &stats, &drift, &receiver, done))?;
+            .spawn(move || work(&judge, shadow.as_deref(), &responder, sinks, &stats, &drift, &receiver, done))?;
         Ok((Self { thread }, sender))
     }
 
@@ -58,6 +59,7 @@ impl Pipeline {
 
 fn work(
     judge: &Judge,
+    shadow: Option<&Shadow>,
     responder: &Responder,
     mut sinks: Sinks,
     stats: &Stats,
@@ -71,18 +73,21 @@ fn work(
         let judged = records.len();
         stats.count_received(received, received - judged);
         match judge.judge(records) {
-            Ok(verdicts) => {
+            Ok(Judged { model, verdicts }) => {
+                if let Some(shadow) = shadow {
+                    shadow.offer(&model, verdicts.iter().map(|verdict| (&verdict.features, &verdict.score)));
+                }
                 // Before the allow-list: an alert that is allowed still says how the model sees this network.
-                drift.observe(judge.model(), &verdicts, Instant::now());
+                drift.observe(&model, &verdicts, Instant::now());
                 for mut verdict in verdicts {
                     if verdict.alert && responder.allows(verdict.record.source().0) {
                         verdict.alert = false;
                         stats.count_allowed();
                     }
                     stats.count_verdict(verdict.alert, verdict.untrained);
-                    sinks.write(&verdict, judge.model());
+                    sinks.write(&verdict, &model);
                     if verdict.alert {
-                        responder.answer(&verdict, judge.model());
+                        responder.answer(&verdict, &model);
                     }
                 }
             }

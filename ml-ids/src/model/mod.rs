@@ -1,21 +1,26 @@
 //! Models: untrusted ONNX files with a contract, run on tract.
 //!
 //! ```text
-//! source ─► scan ─► contract ─┐
-//!            │                ├─► Model ─► score, explain
-//!            └─► tract ─► operator ─► ensemble ─► trees
+//! source, remote, cache ─► scan ─► contract ─┐
+//!          ▲               │                ├─► Model ─► score, explain
+//!        keeper            └─► tract ─► operator ─► ensemble ─► trees
+//!          └─► handle
 //! ```
 //!
 //! A [`Model`] has been checked by construction. Loading runs in a thread of its own that may panic without harm; what
 //! is refused is refused with a reason.
 
+mod cache;
 mod contract;
 mod distribution;
 mod ensemble;
 mod explain;
 mod faults;
+mod handle;
+mod keeper;
 mod operator;
 mod reasons;
+mod remote;
 mod scan;
 mod score;
 mod source;
@@ -37,18 +42,27 @@ use tract_onnx::prelude::{
 };
 
 pub(crate) use self::{
+    cache::replace_file,
     contract::expected_names,
     distribution::{Edges, MAX_BINS},
+    keeper::described,
 };
 pub use self::{
+    cache::{Cache, CacheError},
     contract::{BENIGN, Contract, ContractError, NonFinite, VERSION as CONTRACT_VERSION},
     distribution::Distribution,
     explain::Contribution,
     faults::{EnsembleError, NodeFault, WeightFault},
+    handle::{Live, ModelHandle, Origin},
+    keeper::{Keeper, KeeperOptions, RefreshError, Refreshed},
     reasons::{Explanation, Reason, Space},
+    remote::{
+        AwsKey, Credentials, FetchError, Fetched, Fetcher, Mark, MlflowOptions, Patience, Progress, RemoteOptions,
+        S3Options,
+    },
     scan::ScanError,
     score::{Score, ScoreError},
-    source::{DEFAULT_MAX_BYTES, Source, SourceError},
+    source::{Auth, DEFAULT_MAX_BYTES, Pick, Registered, Secret, Source, SourceError, WebUrl},
     wire::WireError,
 };
 use self::{explain::NodeValues, operator::TreeEnsemble, score::verdict, trees::Forest};
@@ -65,6 +79,9 @@ pub enum ModelError {
     /// It cannot be read.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// It cannot be fetched.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
     /// Its SHA-256 is not the one that was asked for.
     #[error("the model's SHA-256 is {found}, expected {expected}")]
     Sha256 {
@@ -89,6 +106,17 @@ pub enum ModelError {
         contract: usize,
         /// Classes of the operator.
         trees: usize,
+    },
+    /// Its features follow another profile than the flows that are counted.
+    #[error(
+        "the model is of profile {found} and flows are counted by profile {running}; restart the sensor to change the \
+         profile"
+    )]
+    Profile {
+        /// The model's.
+        found: &'static str,
+        /// The sensor's.
+        running: &'static str,
     },
     /// tract refused it or could not run it.
     #[error("the model cannot be prepared: {0}")]
@@ -164,7 +192,12 @@ impl Model {
         Self::from_bytes(&source.read(options.max_bytes)?, source.clone(), options)
     }
 
-    fn from_bytes(bytes: &[u8], source: Source, options: &LoadOptions) -> Result<Self, ModelError> {
+    /// Loads a model whose bytes have been read from `source`.
+    ///
+    /// # Errors
+    ///
+    /// If it is refused.
+    pub fn from_bytes(bytes: &[u8], source: Source, options: &LoadOptions) -> Result<Self, ModelError> {
         let sha256 = hex(&Sha256::digest(bytes));
         if let Some(expected) = &options.sha256
             && !expected.eq_ignore_ascii_case(&sha256)

@@ -53,6 +53,8 @@ impl Predictor for Threshold {
             name: "threshold".to_owned(),
             version: "3".to_owned(),
             source: "embedded".to_owned(),
+            resolved: None,
+            cached: false,
             sha256: "00".repeat(32),
             profile: "fixed",
             loaded_at: SystemTime::UNIX_EPOCH,
