@@ -5,6 +5,7 @@ pub mod agent;
 pub mod flows;
 pub mod lab;
 pub mod load;
+pub mod onnx;
 pub mod records;
 pub mod registry;
 pub mod sensor;

@@ -12,6 +12,7 @@ use super::{
     predictor::{ModelCard, ShadowHealth},
     state::{AppState, Slot},
 };
+use crate::detect::drift::DriftReport;
 
 /// What a running sensor shows of itself.
 pub trait SensorHealth: Send + Sync {
@@ -237,6 +238,7 @@ struct Health {
     /// The old server's name for it.
     model_initialized: bool,
     reasons: Vec<String>,
+    notes: Vec<String>,
     model: Option<ModelCard>,
     shadow: Option<ShadowHealth>,
     sensor: Option<SensorSnapshot>,
@@ -280,10 +282,20 @@ pub(crate) fn health(state: &AppState) -> Response<Full<Bytes>> {
     if !reasons.is_empty() && status == Status::Healthy {
         status = Status::Degraded;
     }
+    let notes = state.drift().iter().filter_map(drift_note).collect();
     let uptime_seconds = state.started.elapsed().as_secs_f64();
     let model_initialized = model.is_some();
-    let health = Health { status, model_initialized, reasons, model, shadow, sensor, queues, uptime_seconds };
+    let health = Health { status, model_initialized, reasons, notes, model, shadow, sensor, queues, uptime_seconds };
     json_response(StatusCode::OK, &health)
+}
+
+/// What to know about drift. A note and no reason to be degraded: nothing is being lost, it does not change within
+/// hours, and nobody can cure it at night. A sensor that were degraded for as long as its network differs from the
+/// training data would teach its operators to ignore the word.
+fn drift_note(drift: &DriftReport) -> Option<String> {
+    let left = drift.left.len();
+    (left > 0)
+        .then(|| format!("traffic has left the training world of the model in {left} of the features; see GET /model"))
 }
 
 /// `GET /health/live`: the process answers.

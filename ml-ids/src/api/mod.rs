@@ -1,12 +1,13 @@
 //! The HTTP API: what clients send, what they get back, and what they may cost.
 //!
 //! ```text
-//! server (connections, limits, drain) ─► routes ─► index | health | reload | predict
-//!                                                                       │
+//! server (connections, limits, drain) ─► routes ─► index | health | model | metrics | reload | predict
+//!                                                                                            │
 //!                     body (bytes) ─► predict_body (shapes) ─► row + units (78 numbers) ─► predictor ─► answer
 //! ```
 //!
-//! Nothing here knows the model or the sensor: it asks them through [`Predictor`], [`ModelSource`] and [`SensorHealth`].
+//! Nothing here knows the model or the sensor: it asks them through [`Predictor`], [`ModelSource`], [`ModelWatch`] and
+//! [`SensorHealth`].
 
 mod answer;
 mod body;
@@ -14,6 +15,8 @@ mod error;
 mod health;
 mod index;
 mod limits;
+mod metrics;
+mod model;
 mod predict;
 mod predict_body;
 mod predictor;
@@ -34,7 +37,8 @@ pub use health::{
 };
 pub use limits::Limits;
 pub use predictor::{
-    Contribution, ModelCard, ModelSource, Prediction, Predictor, ReloadError, ReloadStatus, Reloaded, ShadowHealth,
+    ClassDetails, Contribution, Explanation, ModelCard, ModelDetails, ModelSource, ModelWatch, Prediction, Predictor,
+    ReloadError, ReloadStatus, Reloaded, ShadowHealth,
 };
 pub use routes::{Endpoint, ROUTES, Route};
 pub use server::serve;

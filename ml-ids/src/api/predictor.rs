@@ -3,9 +3,10 @@
 use std::{collections::BTreeMap, time::SystemTime};
 
 use serde::{Serialize, Serializer};
+use serde_json::{Map, Value};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::features::FeatureVector;
+use crate::{detect::drift::DriftReport, features::FeatureVector};
 
 /// What scores flows. Called from worker threads, several at once.
 pub trait Predictor: Send + Sync {
@@ -18,8 +19,57 @@ pub trait Predictor: Send + Sync {
     /// A sentence saying what failed; the client gets it with a 500.
     fn predict(&self, rows: &[FeatureVector]) -> Result<Vec<Prediction>, String>;
 
-    /// What each feature contributed to this row's prediction; `None` if the model cannot tell.
-    fn explain(&self, row: &FeatureVector) -> Option<Vec<Contribution>>;
+    /// What features contributed to this row's prediction, the `most` strongest; `None` if the model cannot tell.
+    fn explain(&self, row: &FeatureVector, most: usize) -> Option<Explanation>;
+
+    /// All there is to say about the model, for `GET /model`.
+    fn details(&self) -> ModelDetails;
+}
+
+/// Who watches the verdicts of the running model for drift.
+pub trait ModelWatch: Send + Sync {
+    /// What is known now. Called from the event loop: it may not block for long.
+    fn report(&self) -> DriftReport;
+}
+
+/// What `GET /model` says of a model besides its card.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ModelDetails {
+    /// What kind of model it is: `forest`.
+    pub kind: &'static str,
+    /// What runs it.
+    pub runtime: String,
+    /// Size of the file, in bytes.
+    pub bytes: usize,
+    /// Trees.
+    pub trees: usize,
+    /// Nodes of all trees.
+    pub nodes: usize,
+    /// Branches on the longest path.
+    pub depth: usize,
+    /// Whether it explains its verdicts.
+    pub explains: bool,
+    /// Classes in the model's order.
+    pub classes: Vec<ClassDetails>,
+    /// When it was trained; empty if the file does not say.
+    pub date: String,
+    /// What it was trained on; empty if the file does not say.
+    pub training_data: String,
+    /// Whose data that was; empty if the file does not say.
+    pub citation: String,
+    /// SHA-256 of the training inputs by file name.
+    pub inputs_sha256: Map<String, Value>,
+    /// What was measured at training.
+    pub metrics: Value,
+}
+
+/// One class of a model.
+#[derive(Clone, Debug, Serialize)]
+pub struct ClassDetails {
+    /// Its name.
+    pub name: String,
+    /// Least probability of an alert; `null` for the benign class, which is never one.
+    pub threshold: Option<f32>,
 }
 
 /// Where the model comes from, and may come from again.
@@ -126,15 +176,32 @@ pub struct Prediction {
     pub probabilities: Vec<f32>,
     /// Whether the class is not benign and its probability reached the class's threshold.
     pub alert: bool,
+    /// Whether the row lies far outside the training data, so that the prediction is a guess.
+    pub out_of_distribution: bool,
+}
+
+/// Why a row got its class.
+#[derive(Clone, Debug)]
+pub struct Explanation {
+    /// What contributions are parts of: `probability` or `margin`.
+    pub space: &'static str,
+    /// The class's score in that space before anything is known of the row.
+    pub base: f32,
+    /// The strongest contributions, strongest first.
+    pub contributions: Vec<Contribution>,
 }
 
 /// What one feature contributed to a prediction.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Contribution {
-    /// The feature's position, from 0.
-    pub feature: usize,
-    /// How much it moved the predicted class's probability.
+    /// The feature's name.
+    pub feature: &'static str,
+    /// Its value in the row.
+    pub value: f64,
+    /// How much it moved the predicted class's score.
     pub contribution: f32,
+    /// The same in words.
+    pub text: String,
 }
 
 fn rfc3339<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {

@@ -18,12 +18,15 @@ use tokio::{
 use super::source::ModelArgs;
 use crate::{
     api::{
-        AppState, Contribution, ModelCard, ModelSource, Prediction, Predictor, ReloadError, ReloadStatus, Reloaded,
-        ShadowHealth,
+        AppState, ClassDetails, Contribution, Explanation, ModelCard, ModelDetails, ModelSource, Prediction, Predictor,
+        ReloadError, ReloadStatus, Reloaded, ShadowHealth,
     },
     detect::{Shadow, ShadowCounts},
     features::FeatureVector,
-    model::{Keeper, KeeperOptions, Live, Model, ModelError, ModelHandle, RefreshError, Refreshed, Source, described},
+    model::{
+        Keeper, KeeperOptions, Live, Model, ModelError, ModelHandle, Reason, RefreshError, Refreshed, Source, Space,
+        described,
+    },
 };
 
 /// Most frequent pairs of labels that `/health` shows.
@@ -241,21 +244,53 @@ impl Predictor for ModelPredictor {
         if let Some(shadow) = &self.shadow {
             shadow.offer(model, rows.iter().zip(&scores));
         }
-        let predictions = scores.into_iter().map(|score| Prediction {
+        let predictions = scores.into_iter().zip(rows).map(|(score, row)| Prediction {
             class: score.class,
             probability: score.probability,
             probabilities: score.probabilities,
             alert: score.alert,
+            out_of_distribution: model.out_of_distribution(row),
         });
         Ok(predictions.collect())
     }
 
-    fn explain(&self, row: &FeatureVector) -> Option<Vec<Contribution>> {
-        let contributions = self.live.model.explain(row)?;
-        let contributions = contributions
-            .into_iter()
-            .map(|part| Contribution { feature: part.feature, contribution: part.contribution });
-        Some(contributions.collect())
+    fn explain(&self, row: &FeatureVector, most: usize) -> Option<Explanation> {
+        let explanation = self.live.model.explanation(row)?;
+        let contribution =
+            |Reason { feature, value, contribution, text }| Contribution { feature, value, contribution, text };
+        Some(Explanation {
+            space: match explanation.space {
+                Space::Probability => "probability",
+                Space::Margin => "margin",
+            },
+            base: explanation.base,
+            contributions: explanation
+                .reasons(self.live.model.contract(), row, most)
+                .into_iter()
+                .map(contribution)
+                .collect(),
+        })
+    }
+
+    fn details(&self) -> ModelDetails {
+        let (model, contract) = (&self.live.model, self.live.model.contract());
+        let thresholds = contract.thresholds.iter().map(|threshold| threshold.is_finite().then_some(*threshold));
+        let classes = contract.classes.iter().zip(thresholds);
+        ModelDetails {
+            kind: "forest",
+            runtime: "tract".to_owned(),
+            bytes: model.bytes(),
+            trees: model.trees(),
+            nodes: model.nodes(),
+            depth: model.depth(),
+            explains: model.can_explain(),
+            classes: classes.map(|(name, threshold)| ClassDetails { name: name.clone(), threshold }).collect(),
+            date: contract.date.clone(),
+            training_data: contract.training_data.clone(),
+            citation: contract.citation.clone(),
+            inputs_sha256: contract.inputs_sha256.clone(),
+            metrics: contract.metrics.clone(),
+        }
     }
 }
 

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     api::{self, AppState, Limits},
-    detect::{Judge, Pipeline, Stats, StatsSnapshot},
+    detect::{Judge, Pipeline, Stats, StatsSnapshot, drift::DriftWatch},
     respond::{BlockOptions, BlockState, Responder},
     sensor::{
         AttachMode, Drain, DrainReport, InterfacePattern, Options, PIN_DIRECTORY, Sensor, SensorError, SensorState,
@@ -200,18 +200,18 @@ fn start(args: &Args, models: &Models, state: &AppState) -> Result<Running> {
         })?;
     let block = args.response.block().map(|options| sensor.filter_maps().map(|maps| (options, maps))).transpose()?;
     let responder = Arc::new(Responder::start(args.response.allow(), block, &args.log_dir)?);
-    let journal = sensor.journal();
+    let (journal, drift) = (sensor.journal(), Arc::new(DriftWatch::default()));
     let (pipeline, sink) = Pipeline::start(
         Judge::new(models.handle()),
         models.shadow(),
         Arc::clone(&responder),
         sinks,
         Arc::clone(&stats),
-        move |records| {
-            journal.count_judged(records);
-        },
+        Arc::clone(&drift),
+        move |records| journal.count_judged(records),
     )
     .context("cannot start the scoring thread")?;
+    state.set_model_watch(drift);
     let presence = Arc::new(Mutex::new(Presence::begin(&args.log_dir, args.pin)));
     let reporting = report_presence(Arc::clone(&presence), Arc::clone(&sensor_state));
     let drain = sensor.drain(&options, sink)?;

@@ -12,16 +12,25 @@ use tokio::{
 
 use crate::{
     api::{
-        Attach, BlockHealth, Egress, FlowBooks, HookPackets, Ingress, InterfaceHealth, InterfaceState, PacketBooks,
-        SensorHealth, SensorSnapshot, TableFill, VerdictCounts,
+        Attach, BlockHealth, Egress, FlowBooks, HookPackets, Ingress, InterfaceHealth, InterfaceState, ModelWatch,
+        PacketBooks, SensorHealth, SensorSnapshot, TableFill, VerdictCounts,
     },
-    detect::Stats,
+    detect::{
+        Stats,
+        drift::{DriftReport, DriftWatch},
+    },
     respond::{BlockState, Responder},
     sensor::{self, EgressHook, IngressHook, SensorState, WatchedInterface},
 };
 
 /// Share of the flow table above which the sensor calls itself degraded.
 const TABLE_NEARLY_FULL: f64 = 0.9;
+
+impl ModelWatch for DriftWatch {
+    fn report(&self) -> DriftReport {
+        Self::report(self)
+    }
+}
 
 /// The sensor as `/health` asks for it.
 pub(super) struct SensorView {

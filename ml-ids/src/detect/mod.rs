@@ -1,5 +1,6 @@
 //! From finished flows to verdicts: features, model, sinks, and the books of what became of each flow.
 
+pub mod drift;
 mod pipeline;
 mod shadow;
 mod stats;

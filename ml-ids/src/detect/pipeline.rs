@@ -10,12 +10,13 @@ use std::{
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread::{self, JoinHandle},
+    time::Instant,
 };
 
 use log::error;
 use ml_ids_common::FlowRecord;
 
-use super::{Judge, Judged, Shadow, Stats, verdict::is_judged};
+use super::{Judge, Judged, Shadow, Stats, drift::DriftWatch, verdict::is_judged};
 use crate::{respond::Responder, sink::Sinks};
 
 /// Most batches that wait for the scoring thread.
@@ -38,12 +39,13 @@ impl Pipeline {
         responder: Arc<Responder>,
         sinks: Sinks,
         stats: Arc<Stats>,
+        drift: Arc<DriftWatch>,
         done: impl Fn(u64) + Send + 'static,
     ) -> io::Result<(Self, SyncSender<Vec<FlowRecord>>)> {
         let (sender, receiver) = sync_channel(QUEUE_BATCHES);
         let thread = thread::Builder::new()
             .name("ml-ids-score".to_owned())
-            .spawn(move || work(&judge, shadow.as_deref(), &responder, sinks, &stats, &receiver, done))?;
+            .spawn(move || work(&judge, shadow.as_deref(), &responder, sinks, &stats, &drift, &receiver, done))?;
         Ok((Self { thread }, sender))
     }
 
@@ -61,6 +63,7 @@ fn work(
     responder: &Responder,
     mut sinks: Sinks,
     stats: &Stats,
+    drift: &DriftWatch,
     receiver: &Receiver<Vec<FlowRecord>>,
     done: impl Fn(u64),
 ) {
@@ -74,6 +77,8 @@ fn work(
                 if let Some(shadow) = shadow {
                     shadow.offer(&model, verdicts.iter().map(|verdict| (&verdict.features, &verdict.score)));
                 }
+                // Before the allow-list: an alert that is allowed still says how the model sees this network.
+                drift.observe(&model, &verdicts, Instant::now());
                 for mut verdict in verdicts {
                     if verdict.alert && responder.allows(verdict.record.source().0) {
                         verdict.alert = false;

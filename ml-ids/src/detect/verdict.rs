@@ -24,6 +24,9 @@ pub struct Verdict {
     /// The flow has one packet or no duration: the training data holds no such flow, so its score is a guess and
     /// never an alert.
     pub untrained: bool,
+    /// A feature lies far outside what the model was trained on: its score is a guess. It stays an alert if it is one,
+    /// because what was never seen is no reason for silence.
+    pub out_of_distribution: bool,
 }
 
 /// The verdicts on a batch, and the one model that made them all.
@@ -67,7 +70,8 @@ impl Judge {
         let verdicts = verdicts
             .map(|((record, features), score)| {
                 let untrained = record.state().packets() < 2 || record.duration_us() <= 0;
-                Verdict { alert: score.alert && !untrained, untrained, record, features, score }
+                let out_of_distribution = model.out_of_distribution(&features);
+                Verdict { alert: score.alert && !untrained, untrained, out_of_distribution, record, features, score }
             })
             .collect();
         Ok(Judged { model, verdicts })

@@ -12,18 +12,20 @@
 
 mod cache;
 mod contract;
+mod distribution;
 mod ensemble;
 mod explain;
 mod faults;
 mod handle;
 mod keeper;
 mod operator;
+mod reasons;
 mod remote;
 mod scan;
 mod score;
 mod source;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod trees;
@@ -39,14 +41,21 @@ use tract_onnx::prelude::{
     tract_ndarray::Array2, tvec,
 };
 
-pub(crate) use self::{cache::replace_file, contract::expected_names, keeper::described};
+pub(crate) use self::{
+    cache::replace_file,
+    contract::expected_names,
+    distribution::{Edges, MAX_BINS},
+    keeper::described,
+};
 pub use self::{
     cache::{Cache, CacheError},
     contract::{BENIGN, Contract, ContractError, NonFinite, VERSION as CONTRACT_VERSION},
+    distribution::Distribution,
     explain::Contribution,
     faults::{EnsembleError, NodeFault, WeightFault},
     handle::{Live, ModelHandle, Origin},
     keeper::{Keeper, KeeperOptions, RefreshError, Refreshed},
+    reasons::{Explanation, Reason, Space},
     remote::{
         AwsKey, Credentials, FetchError, Fetched, Fetcher, Mark, MlflowOptions, Patience, Progress, RemoteOptions,
         S3Options,
@@ -258,6 +267,29 @@ impl Model {
     #[must_use]
     pub fn base_rate(&self, class: usize) -> Option<f32> {
         self.node_values.base_rate(&self.forest, class)
+    }
+
+    /// Why the row gets its class, ready to be told. `None` where [`Model::explain`] is, and if there is no verdict.
+    #[must_use]
+    pub fn explanation(&self, row: &FeatureVector) -> Option<Explanation> {
+        let contributions = self.explain(row)?;
+        let class = self.score(std::slice::from_ref(row)).ok()?.first()?.class;
+        Some(Explanation { class, space: Space::Probability, base: self.base_rate(class)?, contributions })
+    }
+
+    /// Whether the row lies far outside what the model was trained on, so that its verdict is a guess. False if the file
+    /// does not say what that was.
+    #[must_use]
+    pub fn out_of_distribution(&self, row: &FeatureVector) -> bool {
+        let known = self.contract.distribution.as_ref();
+        known.is_some_and(|known| known.far(&self.contract.non_finite.apply_all(row)).next().is_some())
+    }
+
+    /// In which features it does, in words.
+    #[must_use]
+    pub fn far_outside(&self, row: &FeatureVector) -> Vec<String> {
+        let known = self.contract.distribution.as_ref();
+        known.map_or_else(Vec::new, |known| known.far_in_words(row, &self.contract.non_finite.apply_all(row)))
     }
 
     /// What the model says about itself.

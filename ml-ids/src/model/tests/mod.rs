@@ -1,7 +1,9 @@
 //! What a loaded model does, and that broken files are refused with a reason.
 
 mod contracts;
+mod distributions;
 mod ensembles;
+mod explanations;
 mod files;
 mod graphs;
 mod scoring;
@@ -21,8 +23,8 @@ use tract_onnx::{
 use super::{
     LoadOptions, Model, ModelError, Source,
     testing::{
-        Random, Tree, attribute, ensemble, floats, graph, integers, load, load_bytes, model_of, refusal, sound,
-        tensor_type, text,
+        Random, Tree, attribute, distribution, ensemble, floats, graph, integers, load, load_bytes, model_of, refusal,
+        sound, tensor_type, text,
     },
 };
 use crate::features::FeatureVector;
