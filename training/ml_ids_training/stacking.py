@@ -23,9 +23,9 @@ from .settings import STACKING, Settings
 from .trees import Tree, from_forest
 
 #: Parts of the training rows: what the final model learns from, each part answered by models of the others.
-FOLDS = 5
-#: Steps of the solver. More change the third digit of a coefficient and no verdict.
-BASE_STEPS, FINAL_STEPS = 200, 500
+FOLDS = 3
+#: Steps of the solver at most: enough for a base model, whose errors the final one weighs, and until it settles for that.
+BASE_STEPS, FINAL_STEPS = 100, 500
 
 
 class Stacking(Fitted):
