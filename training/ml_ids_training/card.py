@@ -161,6 +161,11 @@ def _limits(outcome: dict) -> str:
         "network the same thresholds may raise many times as many alerts; count there, then set your own.",
         "- **Evasion**: whoever controls packet sizes and pauses can move a flow across any of these thresholds.",
     ]
+    if outcome["settings"].copies:
+        lines.append(
+            "- **Copies at another pace** multiply a row's times and divide its rates. Where a real flow at that pace would "
+            "have been cut elsewhere, or counted as idle, the copy does not know it."
+        )
     if UNRELIABLE[profile]:
         names = ", ".join(f"`{name}`" for name in UNRELIABLE[profile])
         lines.append(f"- {names} are not used: for UDP the published files hold values no sensor can reproduce.")

@@ -54,7 +54,7 @@ def data(outcome: dict) -> str:
     lines += ["", "| class | rows read | rows used |", "|---|---:|---:|"]
     for name in contract.classes:
         lines.append(f"| {name} | {facts['rows_by_class_before'].get(name, 0)} | {facts['rows_by_class'][name]} |")
-    return "## Data\n\n" + "\n".join(lines)
+    return "\n".join(lines)
 
 def _fitted_on(outcome: dict) -> str:
     if outcome["request"].fit_all:
@@ -230,5 +230,5 @@ def budget(outcome: dict) -> str:
         f"{finest:.0f} a day possible (95 %), so no budget below that can be shown to be kept with this data.",
     ]
     if not all(chosen.met for chosen in outcome["thresholds"].values()):
-        lines.append("**The budget is not kept where more alerts are left than allowed: those rows are taken for attacks with certainty.**")
+        lines.append("\n**The budget is not kept where more alerts are left than allowed: those rows are taken for attacks with certainty.**")
     return "\n".join(lines)

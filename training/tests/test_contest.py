@@ -58,6 +58,8 @@ def test_best_is_exported_and_every_kind_is_in_report_and_card(contested):
     metadata = {entry.key: entry.value for entry in onnx.load(contested / "model.onnx").metadata_props}
     assert metadata["ml_ids.kind"] == report["kind"]
     card = (contested / "model.md").read_text()
+    headings = [line for line in card.splitlines() if line.startswith("## ")]
+    assert len(headings) == len(set(headings)) == 8
     assert f"| **{report['kind']}** |" in card and all(kind in card for kind in KINDS) and "--model best" in card
 
 
