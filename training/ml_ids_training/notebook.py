@@ -7,6 +7,7 @@ ML_IDS_FLOWS, ML_IDS_ROWS_PER_CLASS and ML_IDS_FIGURES.
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from . import figures
 from .data import Flows, limit_per_class, read_flows
 from .settings import Settings
 
+_COMMAND = "PYTHONPATH=training python -m ml_ids_training train"
 _REPOSITORY = Path(__file__).resolve().parents[2]
 PROFILE = "cns2022"
 SEED = 20170703
@@ -46,6 +48,19 @@ def load() -> Flows:
     flows = read_flows([str(flows_path())], PROFILE)
     limit = rows_per_class()
     return flows if limit is None else limit_per_class(flows, limit, SEED)
+
+
+def default_model_arguments(folder: Path) -> list[str]:
+    """The `train` command that made the default model, as its card tells it, on the flows here and writing to `folder`."""
+    card = (_REPOSITORY / "models/default.md").read_text(encoding="utf-8")
+    command = shlex.split(card[card.index(_COMMAND) :].partition("```")[0].replace("\\\n", " "))
+    options = command[next(place for place, word in enumerate(command) if word.startswith("--")) :]
+    arguments = ["train", str(flows_path()), *options]
+    for option, name in (("--out", "model.onnx"), ("--card", "model.md"), ("--report", "report"), ("--test-rows", "rows.csv")):
+        arguments += [option, str(folder / name)]  # the last one counts
+    if rows_per_class() is not None:
+        arguments += ["--limit-per-class", str(rows_per_class()), "--trees", str(QUICK_TREES), "--jobs", "1"]
+    return arguments
 
 
 def keep(figure: Figure, name: str) -> Image:

@@ -78,10 +78,10 @@ def log(
         mlflow.set_tags({"mlflow.runName": _run_name(model), "sha256": model.sha256, **_tags(model)})
         if facts is not None:
             _log_report(mlflow, facts)
-        for path, folder in ((card, None), (report, "report")):
-            if path is not None:
-                log_artifact = mlflow.log_artifacts if path.is_dir() else mlflow.log_artifact
-                log_artifact(str(path), artifact_path=folder)
+        if card is not None:
+            mlflow.log_artifact(str(card))
+        if report is not None:
+            _log_report_files(mlflow, report)
         model_uri = log_model(model, run_id)
         version = None
         if registration is not None:
@@ -90,6 +90,13 @@ def log(
         else:
             artifact_uri = client.get_logged_model(model_uri.rpartition("/")[2]).artifact_location
     return Logged(destination, run_id, model_uri, artifact_uri, registration, version)
+
+
+def _log_report_files(mlflow, folder: Path) -> None:
+    """The report and its figures; mistakes.csv tells rows of the data and stays where the data is."""
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in (".md", ".json", ".png"):
+            mlflow.log_artifact(str(path), artifact_path=str("report" / path.parent.relative_to(folder)))
 
 
 def _register(mlflow, model: ModelFile, model_uri: str, registration: Registration) -> str:

@@ -62,6 +62,9 @@ def test_a_registered_model_is_read_back_byte_for_byte_and_its_alias_moves(serve
     assert metrics["splits.random.without_port.macro_f1"] == pytest.approx(scores["macro_f1"])
     listed = mlflow_server.ask(server, "artifacts/list", run_id=first["run_id"])["files"]
     assert {"model.md", "report"} <= {row["path"] for row in listed}
+    told = mlflow_server.ask(server, "artifacts/list", run_id=first["run_id"], path="report")["files"]
+    assert (trained.report / "mistakes.csv").exists()
+    assert {row["path"] for row in told} == {"report/report.md", "report/report.json"}, "no rows leave the machine"
 
 
 def test_training_logs_registers_and_moves_the_alias_in_one_command(server, tmp_path, monkeypatch, capsys):

@@ -34,7 +34,7 @@ pub(super) struct Context {
     pub(super) way: setup::Way,
 }
 
-pub(super) const STEPS: [Step; 9] = [
+pub(super) const STEPS: [Step; 10] = [
     Step { name: "format", about: "all Rust is formatted", counts: Counts::Itself, run: format },
     Step { name: "lint", about: "clippy finds nothing", counts: Counts::Itself, run: lint },
     Step {
@@ -47,7 +47,13 @@ pub(super) const STEPS: [Step; 9] = [
     Step { name: "unit", about: "unit tests and documentation examples", counts: Counts::Libtest, run: unit },
     Step { name: "no-panic", about: "nothing in the kernel programs can panic", counts: Counts::Itself, run: no_panic },
     Step { name: "fuzz", about: "hostile frames through parser and flow engine", counts: Counts::Itself, run: fuzz },
-    Step { name: "training", about: "tests of the Python training package", counts: Counts::Pytest, run: training },
+    Step {
+        name: "training",
+        about: "tests of the Python training package, a real MLflow server among them",
+        counts: Counts::Pytest,
+        run: training,
+    },
+    Step { name: "notebooks", about: "the notebooks run on the shared flows", counts: Counts::Pytest, run: notebooks },
     Step { name: "end-to-end", about: "the agent under real traffic", counts: Counts::Libtest, run: end_to_end },
 ];
 
@@ -134,13 +140,24 @@ fn fuzz(context: &Context) -> anyhow::Result<Outcome> {
     context.run(command.arg(workspace::target().join("fuzz")))
 }
 
+/// The tests of the notebooks, a step of their own: they take as long as all others together.
+const NOTEBOOK_TESTS: &str = "tests/test_notebooks.py";
+
 fn training(context: &Context) -> anyhow::Result<Outcome> {
+    pytest(context, &["--ignore", NOTEBOOK_TESTS])
+}
+
+fn notebooks(context: &Context) -> anyhow::Result<Outcome> {
+    pytest(context, &[NOTEBOOK_TESTS])
+}
+
+fn pytest(context: &Context, arguments: &[&str]) -> anyhow::Result<Outcome> {
     let folder = workspace::root().join("training");
     if !folder.join("requirements.txt").exists() {
         return Ok(Outcome::Skipped("there is no training/ in this checkout".into()));
     }
     let mut command = Command::new(setup::training_python()?);
-    context.run(command.current_dir(folder).args(["-m", "pytest", "-rs", "--color=no"]))
+    context.run(command.current_dir(folder).args(["-m", "pytest", "-rs", "--color=no"]).args(arguments))
 }
 
 fn end_to_end(context: &Context) -> anyhow::Result<Outcome> {
