@@ -7,6 +7,7 @@ pub mod lab;
 pub mod load;
 pub mod onnx;
 pub mod records;
+pub mod registry;
 pub mod sensor;
 pub mod tally;
 pub mod tcx;

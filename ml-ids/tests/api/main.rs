@@ -5,5 +5,6 @@ mod errors;
 mod health;
 mod hostile;
 mod model;
+mod reload;
 mod shapes;
 mod support;

@@ -39,7 +39,7 @@ pub(super) struct Version {
     #[serde(default)]
     current_stage: Option<String>,
     #[serde(default)]
-    creation_timestamp: Option<u64>,
+    creation_timestamp: serde_json::Value,
     #[serde(default)]
     source: Option<String>,
 }
@@ -81,7 +81,7 @@ impl Version {
     /// A number may be given again after a version was deleted, so it alone does not tell a version from another.
     pub(super) fn mark(&self) -> String {
         let Self { version, creation_timestamp, source, .. } = self;
-        format!("version {version} {} {}", creation_timestamp.unwrap_or(0), source.as_deref().unwrap_or_default())
+        format!("version {version} {} {}", creation_timestamp, source.as_deref().unwrap_or_default())
     }
 
     /// The version by its number.
@@ -264,7 +264,7 @@ mod tests {
             status: None,
             status_message: None,
             current_stage: Some(stage.to_owned()),
-            creation_timestamp: Some(7),
+            creation_timestamp: 7.into(),
             source: None,
         }
     }

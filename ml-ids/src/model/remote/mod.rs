@@ -11,6 +11,10 @@ mod http;
 mod mlflow;
 mod mlmodel;
 mod s3;
+#[cfg(test)]
+pub(super) mod site;
+#[cfg(test)]
+mod tests;
 
 use std::{borrow::Cow, os::unix::fs::MetadataExt as _};
 

@@ -1,6 +1,9 @@
 //! Keeps the model of a source at work: loads it, looks whether the source has another, checks that one and swaps it in.
 //! What is refused or away leaves the model that works.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError},
     time::{Duration, Instant},
@@ -8,13 +11,13 @@ use std::{
 
 use log::{info, warn};
 use ml_ids_common::Profile;
+use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 use super::{
     Cache, Fetched, Fetcher, Live, LoadOptions, Mark, Model, ModelError, ModelHandle, Origin, Progress, Source,
     cache::Kept, hex,
 };
-use sha2::{Digest as _, Sha256};
 
 /// What a keeper works with.
 #[derive(Clone, Debug)]
