@@ -78,7 +78,9 @@ impl<'a> Verdict<'a> {
     pub(crate) fn in_full(mut self, card: &'a ModelCard, explanation: Option<Explanation>) -> Self {
         self.model = Some(ModelName::of(card));
         let (explained, contributions) = match explanation {
-            Some(Explanation { space, base, contributions }) => (Some(Explained { space, base }), contributions),
+            Some(Explanation { space, base, score, contributions }) => {
+                (Some(Explained { space, base, score }), contributions)
+            }
             None => (None, Vec::new()),
         };
         self.explained = explained;
@@ -160,9 +162,10 @@ impl Serialize for ByClass<'_> {
     }
 }
 
-/// What the contributions are parts of, and from where they start.
+/// What the contributions are parts of, from where they start, and what they come to with those that are not shown.
 #[derive(Serialize)]
 struct Explained {
     space: &'static str,
     base: f32,
+    score: f32,
 }

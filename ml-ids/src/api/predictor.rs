@@ -187,6 +187,8 @@ pub struct Explanation {
     pub space: &'static str,
     /// The class's score in that space before anything is known of the row.
     pub base: f32,
+    /// The class's score in that space: `base` and all contributions together.
+    pub score: f32,
     /// The strongest contributions, strongest first.
     pub contributions: Vec<Contribution>,
 }

@@ -264,6 +264,7 @@ impl Predictor for ModelPredictor {
                 Space::Margin => "margin",
             },
             base: explanation.base,
+            score: explanation.score(),
             contributions: explanation
                 .reasons(self.live.model.contract(), row, most)
                 .into_iter()
@@ -277,8 +278,8 @@ impl Predictor for ModelPredictor {
         let thresholds = contract.thresholds.iter().map(|threshold| threshold.is_finite().then_some(*threshold));
         let classes = contract.classes.iter().zip(thresholds);
         ModelDetails {
-            kind: "forest",
-            runtime: "tract".to_owned(),
+            kind: model.kind().name(),
+            runtime: "own evaluator".to_owned(),
             bytes: model.bytes(),
             trees: model.trees(),
             nodes: model.nodes(),

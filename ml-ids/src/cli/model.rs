@@ -276,7 +276,7 @@ impl<'a> Inspection<'a> {
         writeln!(
             output,
             "explanations     {}",
-            if self.explains { "yes" } else { "no, the file has no sample counts" }
+            if self.explains { "yes" } else { "no, it is a stacking or has no sample counts" }
         )?;
         writeln!(output, "features         {}", self.features)?;
         writeln!(output, "unused features  {}", or_none(&self.unused_features.join(", ")))?;

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     api::{self, AppState, Limits},
-    detect::{Judge, Pipeline, Stats, StatsSnapshot, drift::DriftWatch},
+    detect::{Judge, Pipeline, Stats, StatsSnapshot, Watchers, drift::DriftWatch},
     respond::{BlockOptions, BlockState, Responder},
     sensor::{
         AttachMode, Drain, DrainReport, InterfacePattern, Options, PIN_DIRECTORY, Sensor, SensorError, SensorState,
@@ -203,11 +203,9 @@ fn start(args: &Args, models: &Models, state: &AppState) -> Result<Running> {
     let (journal, drift) = (sensor.journal(), Arc::new(DriftWatch::default()));
     let (pipeline, sink) = Pipeline::start(
         Judge::new(models.handle()),
-        models.shadow(),
         Arc::clone(&responder),
         sinks,
-        Arc::clone(&stats),
-        Arc::clone(&drift),
+        Watchers { stats: Arc::clone(&stats), drift: Arc::clone(&drift), shadow: models.shadow() },
         move |records| journal.count_judged(records),
     )
     .context("cannot start the scoring thread")?;

@@ -6,7 +6,7 @@ mod shadow;
 mod stats;
 mod verdict;
 
-pub use pipeline::{Pipeline, QUEUE_BATCHES};
+pub use pipeline::{Pipeline, QUEUE_BATCHES, Watchers};
 pub use shadow::{Disagreement, Shadow, ShadowCounts};
 pub use stats::{Stats, StatsSnapshot};
 pub use verdict::{Judge, Judged, Verdict};

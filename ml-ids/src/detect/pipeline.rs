@@ -22,6 +22,16 @@ use crate::{respond::Responder, sink::Sinks};
 /// Most batches that wait for the scoring thread.
 pub const QUEUE_BATCHES: usize = 64;
 
+/// Who looks on and changes no verdict.
+pub struct Watchers {
+    /// The books.
+    pub stats: Arc<Stats>,
+    /// Whether traffic still looks like the training data.
+    pub drift: Arc<DriftWatch>,
+    /// A second model that scores the same flows.
+    pub shadow: Option<Arc<Shadow>>,
+}
+
 /// The running thread.
 pub struct Pipeline {
     thread: JoinHandle<()>,
@@ -35,17 +45,15 @@ impl Pipeline {
     /// When the thread cannot be started.
     pub fn start(
         judge: Judge,
-        shadow: Option<Arc<Shadow>>,
         responder: Arc<Responder>,
         sinks: Sinks,
-        stats: Arc<Stats>,
-        drift: Arc<DriftWatch>,
+        watchers: Watchers,
         done: impl Fn(u64) + Send + 'static,
     ) -> io::Result<(Self, SyncSender<Vec<FlowRecord>>)> {
         let (sender, receiver) = sync_channel(QUEUE_BATCHES);
         let thread = thread::Builder::new()
             .name("ml-ids-score".to_owned())
-            .spawn(move || work(&judge, shadow.as_deref(), &responder, sinks, &stats, &drift, &receiver, done))?;
+            .spawn(move || work(&judge, &responder, sinks, &watchers, &receiver, done))?;
         Ok((Self { thread }, sender))
     }
 
@@ -59,14 +67,13 @@ impl Pipeline {
 
 fn work(
     judge: &Judge,
-    shadow: Option<&Shadow>,
     responder: &Responder,
     mut sinks: Sinks,
-    stats: &Stats,
-    drift: &DriftWatch,
+    watchers: &Watchers,
     receiver: &Receiver<Vec<FlowRecord>>,
     done: impl Fn(u64),
 ) {
+    let Watchers { stats, drift, shadow } = watchers;
     while let Ok(mut records) = receiver.recv() {
         let received = records.len();
         records.retain(is_judged);

@@ -10,7 +10,12 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-use super::{distribution::Distribution, ensemble::MAX_CLASSES};
+use super::{
+    distribution::Distribution,
+    ensemble::MAX_CLASSES,
+    predictor::Kind,
+    probes::{ProbeError, Probes},
+};
 use crate::features::{FEATURE_COUNT, FEATURES, FeatureVector};
 
 /// The contract version this program keeps.
@@ -67,6 +72,12 @@ pub enum ContractError {
     /// The replacements of NaN and Infinity are incomplete or not finite.
     #[error("`ml_ids.non_finite`: {0}")]
     NonFinite(String),
+    /// A kind of model that does not exist.
+    #[error("`ml_ids.kind` is `{0}`, expected forest, stacking or boosted")]
+    Kind(String),
+    /// Stored rows that are none.
+    #[error(transparent)]
+    Probes(#[from] ProbeError),
     /// `ml_ids.unused_features` names something that is no feature, or that the trees do look at.
     #[error("`ml_ids.unused_features`: {0}")]
     UnusedFeatures(String),
@@ -120,6 +131,10 @@ pub struct Contract {
     pub version: String,
     /// The semantics of the feature vectors it was trained on and has to be fed.
     pub profile: Profile,
+    /// What kind of model the file says it is; the graph has to be of it.
+    pub kind: Option<Kind>,
+    /// Rows with the answers that the model has to give.
+    pub probes: Option<Probes>,
     /// Class names; index 0 is [`BENIGN`].
     pub classes: Vec<String>,
     /// Least probability of an alert for each class, 0 to 1. Infinity for BENIGN, which is never one.
@@ -159,6 +174,11 @@ impl Contract {
         check_features(&metadata.json::<Vec<_>>("ml_ids.features", "a JSON array of names")?, &names)?;
         let classes = parse_classes(metadata.json("ml_ids.classes", "a JSON array of names")?)?;
         let thresholds = parse_thresholds(&metadata.json("ml_ids.thresholds", "a JSON object")?, &classes)?;
+        let probes: Option<Probes> = match metadata.optional("ml_ids.probes") {
+            Some(_) => Some(metadata.json("ml_ids.probes", "rows and probabilities")?),
+            None => None,
+        };
+        probes.as_ref().map_or(Ok(()), |probes| probes.check_shape(classes.len()))?;
         let unused_features = match metadata.optional("ml_ids.unused_features") {
             Some(_) => {
                 parse_unused(&metadata.json::<Vec<_>>("ml_ids.unused_features", "a JSON array of names")?, &names)?
@@ -170,6 +190,8 @@ impl Contract {
             name: metadata.name("ml_ids.name")?,
             version: metadata.name("ml_ids.version")?,
             profile: parse_profile(metadata.required("ml_ids.profile")?)?,
+            kind: metadata.optional("ml_ids.kind").map(parse_kind).transpose()?,
+            probes,
             classes,
             thresholds,
             non_finite: parse_non_finite(&metadata.json("ml_ids.non_finite", "a JSON object")?)?,
@@ -244,6 +266,11 @@ fn shortened(text: &str) -> String {
 fn parse_profile(name: &str) -> Result<Profile, ContractError> {
     let known = Profile::ALL.into_iter().find(|profile| profile.name() == name);
     known.ok_or_else(|| ContractError::Profile(shortened(name)))
+}
+
+fn parse_kind(name: &str) -> Result<Kind, ContractError> {
+    let known = Kind::ALL.into_iter().find(|kind| kind.name() == name);
+    known.ok_or_else(|| ContractError::Kind(shortened(name)))
 }
 
 fn check_features(found: &[String], expected: &[&str]) -> Result<(), ContractError> {

@@ -104,20 +104,32 @@ fn counted(what: &'static str, found: usize, limit: usize) -> Result<usize, Ense
 pub(super) fn read(node: &NodeProto) -> Result<Forest, EnsembleError> {
     let attributes = Attributes::of(node)?;
     let classes = class_count(&attributes)?;
-    if let Some(transform) = attributes.typed("post_transform", AttributeType::String)?
-        && transform.s != b"NONE"
-    {
-        return Err(EnsembleError::PostTransform(printable(&transform.s)));
-    }
-    if attributes.floats("base_values", None)?.is_some_and(|values| !values.is_empty()) {
-        return Err(EnsembleError::Unsupported("base_values".to_owned()));
-    }
+    let base = base(&attributes, classes)?;
     if attributes.0.contains_key("aggregate_function") {
         return Err(EnsembleError::Unsupported("aggregate_function".to_owned()));
     }
     let table = NodeTable::of(&attributes)?;
-    let votes = LeafVotes::of(&attributes, &table, classes)?;
-    Builder::new(&table, &votes, classes).build()
+    let votes = LeafVotes::of(&attributes, &table, classes, base.is_some())?;
+    Builder::new(&table, &votes, classes, base).build()
+}
+
+/// What boosted trees start from; `None` for a forest.
+fn base(attributes: &Attributes<'_>, classes: usize) -> Result<Option<Vec<f64>>, EnsembleError> {
+    let transform = attributes.typed("post_transform", AttributeType::String)?.map_or(&b"NONE"[..], |found| &found.s);
+    let given = attributes.floats("base_values", None)?.filter(|values| !values.is_empty());
+    match (transform, given) {
+        (b"NONE", None) => Ok(None),
+        (b"NONE", Some(_)) => Err(EnsembleError::Unsupported("base_values".to_owned())),
+        (b"SOFTMAX", None) => Ok(Some(vec![0.0; classes])),
+        (b"SOFTMAX", Some(values)) => {
+            of_length("base_values", values, Some(classes))?;
+            match values.iter().find(|value| !value.is_finite()) {
+                Some(&value) => Err(EnsembleError::Base(value)),
+                None => Ok(Some(values.iter().map(|&value| f64::from(value)).collect())),
+            }
+        }
+        (other, _) => Err(EnsembleError::PostTransform(printable(other))),
+    }
 }
 
 fn class_count(attributes: &Attributes<'_>) -> Result<usize, EnsembleError> {
@@ -214,7 +226,12 @@ struct LeafVotes {
 }
 
 impl LeafVotes {
-    fn of(attributes: &Attributes<'_>, table: &NodeTable<'_>, classes: usize) -> Result<Self, EnsembleError> {
+    fn of(
+        attributes: &Attributes<'_>,
+        table: &NodeTable<'_>,
+        classes: usize,
+        boosted: bool,
+    ) -> Result<Self, EnsembleError> {
         let ids = attributes.integers("class_ids", None)?;
         let length = Some(ids.len());
         let trees = attributes.integers("class_treeids", length)?;
@@ -222,6 +239,10 @@ impl LeafVotes {
         let weights = attributes.floats("class_weights", length)?.ok_or(EnsembleError::Missing("class_weights"))?;
         // skl2onnx writes two classes as the share of class 1, filed under class 0.
         let share_of_one = classes == 2 && ids.iter().all(|&id| id == 0);
+        if share_of_one && boosted {
+            // Runtimes disagree on whose score that is.
+            return Err(EnsembleError::OneOfTwo);
+        }
 
         let count = table.modes.len();
         let mut starts = vec![0u32; count + 1];
@@ -234,7 +255,7 @@ impl LeafVotes {
             }
             let class = u16::try_from(class).ok().filter(|&class| usize::from(class) < classes);
             let class = class.ok_or_else(|| fault(WeightFault::Class(ids[entry])))?;
-            if !weight.is_finite() || weight < 0.0 {
+            if !weight.is_finite() || (weight < 0.0 && !boosted) {
                 return Err(fault(WeightFault::Weight(weight)));
             }
             // Nine tenths of what skl2onnx writes are zeros.
@@ -303,7 +324,7 @@ struct Pending {
 }
 
 impl<'a> Builder<'a> {
-    fn new(table: &'a NodeTable<'a>, votes: &'a LeafVotes, classes: usize) -> Self {
+    fn new(table: &'a NodeTable<'a>, votes: &'a LeafVotes, classes: usize, base: Option<Vec<f64>>) -> Self {
         let count = table.modes.len();
         let forest = Forest {
             nodes: Vec::with_capacity(count),
@@ -312,6 +333,7 @@ impl<'a> Builder<'a> {
             votes: Vec::with_capacity(votes.votes.len()),
             classes,
             depth: 0,
+            base,
             cover: None,
         };
         Self { table, votes, forest, reached: vec![false; count], cover: Vec::new(), sums: (0.0, 0.0) }
@@ -323,7 +345,8 @@ impl<'a> Builder<'a> {
             self.tree(tree)?;
         }
         let (least, most) = self.sums;
-        if (least - 1.0).abs() > SUM_TOLERANCE || (most - 1.0).abs() > SUM_TOLERANCE {
+        let boosted = self.forest.base.is_some();
+        if !boosted && ((least - 1.0).abs() > SUM_TOLERANCE || (most - 1.0).abs() > SUM_TOLERANCE) {
             return Err(EnsembleError::NotProbabilities { least, most });
         }
         let mut forest = self.forest;
@@ -336,7 +359,7 @@ impl<'a> Builder<'a> {
     fn tree(&mut self, tree: usize) -> Result<(), EnsembleError> {
         let table = self.table;
         let (start, end) = (table.starts[tree], table.starts[tree + 1]);
-        let (mut least, mut most) = (f64::INFINITY, 0.0f64);
+        let (mut least, mut most) = (f64::INFINITY, f64::NEG_INFINITY);
         self.forest.roots.push(self.forest.nodes.len() as u32);
         let mut pending = vec![Pending { entry: start, depth: 0, right_of: None }];
         while let Some(Pending { entry, depth, right_of }) = pending.pop() {

@@ -40,9 +40,15 @@ pub enum EnsembleError {
         /// How many there may be.
         limit: usize,
     },
-    /// The scores are not what the trees' votes add up to.
-    #[error("post transform `{0}` is not supported, only NONE: the votes have to add up to probabilities")]
+    /// The scores are made of the votes in a way that is not implemented.
+    #[error("post transform `{0}` is not supported, only NONE (a forest) and SOFTMAX (boosted trees)")]
     PostTransform(String),
+    /// NaN or Infinity among the scores that boosted trees start from.
+    #[error("a base value is {0}, not a finite number")]
+    Base(f32),
+    /// Boosted trees over two classes whose weights are all filed under class 0.
+    #[error("boosted trees over two classes have weights for class 0 only; write those of class 1 as class 1")]
+    OneOfTwo,
     /// The class labels are not 0, 1, 2, …
     #[error("class labels have to be the integers 0, 1, 2, … in order; class names belong in ml_ids.classes")]
     ClassLabels,
@@ -140,7 +146,7 @@ pub enum WeightFault {
     /// The class does not exist.
     #[error("class {0} does not exist")]
     Class(i64),
-    /// NaN, Infinity or negative.
+    /// NaN, Infinity, or negative in a forest.
     #[error("the weight is {0}, not a share of votes")]
     Weight(f32),
 }

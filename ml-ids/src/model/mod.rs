@@ -1,28 +1,36 @@
-//! Models: untrusted ONNX files with a contract, run on tract.
+//! Models: untrusted ONNX files with a contract.
 //!
 //! ```text
-//! source, remote, cache ─► scan ─► contract ─┐
-//!          ▲               │                ├─► Model ─► score, explain
-//!        keeper            └─► tract ─► operator ─► ensemble ─► trees
-//!          └─► handle
+//! source, remote, cache ─► scan ─► contract ─► graph ─► meaning ─► linear ─┐
+//!          ▲                                     │                         ├─► predictor ─► Model ─► score, explain
+//!        keeper                                  └─► ensemble ─► trees ────┘        ▲
+//!          └─► handle                                    reference (tract), probes ─┘ before it is one
 //! ```
 //!
 //! A [`Model`] has been checked by construction. Loading runs in a thread of its own that may panic without harm; what
 //! is refused is refused with a reason.
 
 mod cache;
+mod constant;
 mod contract;
 mod distribution;
 mod ensemble;
 mod explain;
 mod faults;
+mod graph;
 mod handle;
 mod keeper;
+mod linear;
+mod meaning;
 mod operator;
+mod predictor;
+mod probes;
 mod reasons;
+mod reference;
 mod remote;
 mod scan;
 mod score;
+mod softmax;
 mod source;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -36,10 +44,6 @@ use std::{fmt, sync::Arc, thread};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 use time::OffsetDateTime;
-use tract_onnx::prelude::{
-    Framework as _, InferenceModelExt as _, IntoRunnable as _, IntoTensor as _, TypedRunnableModel,
-    tract_ndarray::Array2, tvec,
-};
 
 pub(crate) use self::{
     cache::replace_file,
@@ -53,8 +57,11 @@ pub use self::{
     distribution::Distribution,
     explain::Contribution,
     faults::{EnsembleError, NodeFault, WeightFault},
+    graph::GraphError,
     handle::{Live, ModelHandle, Origin},
     keeper::{Keeper, KeeperOptions, RefreshError, Refreshed},
+    predictor::Kind,
+    probes::{ProbeError, Probes},
     reasons::{Explanation, Reason, Space},
     remote::{
         AwsKey, Credentials, FetchError, Fetched, Fetcher, Mark, MlflowOptions, Patience, Progress, RemoteOptions,
@@ -65,11 +72,11 @@ pub use self::{
     source::{Auth, DEFAULT_MAX_BYTES, Pick, Registered, Secret, Source, SourceError, WebUrl},
     wire::WireError,
 };
-use self::{explain::NodeValues, operator::TreeEnsemble, score::verdict, trees::Forest};
+use self::{explain::NodeValues, predictor::Predictor, score::verdict, trees::Forest};
 use crate::features::{FEATURE_COUNT, FeatureVector};
 
-/// Rows that tract gets at once. Beyond a few hundred nothing is gained (docs/models.md), and this bounds the memory.
-const CHUNK: usize = 4096;
+/// Rows that are evaluated at once. Beyond a few hundred nothing is gained (docs/models.md), and this bounds the memory.
+const CHUNK: usize = 1024;
 /// Stack of the loading thread, in bytes.
 const LOADER_STACK: usize = 8 << 20;
 
@@ -93,19 +100,22 @@ pub enum ModelError {
     /// It is no ONNX file of the kind that is accepted.
     #[error(transparent)]
     Scan(#[from] ScanError),
+    /// Its graph is none of the three kinds.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
     /// Its contract is missing, incomplete, or not one that this program can keep.
     #[error(transparent)]
     Contract(#[from] ContractError),
     /// Its trees are broken.
     #[error(transparent)]
     Ensemble(#[from] EnsembleError),
-    /// The contract and the trees speak of different numbers of classes.
-    #[error("the contract lists {contract} classes and the trees have {trees}")]
+    /// The contract and the graph speak of different numbers of classes.
+    #[error("the contract lists {contract} classes and the model has {model}")]
     ClassCount {
         /// Classes in `ml_ids.classes`.
         contract: usize,
-        /// Classes of the operator.
-        trees: usize,
+        /// Classes of the trees, or of what is made of them.
+        model: usize,
     },
     /// Its features follow another profile than the flows that are counted.
     #[error(
@@ -118,7 +128,18 @@ pub enum ModelError {
         /// The sensor's.
         running: &'static str,
     },
-    /// tract refused it or could not run it.
+    /// It is of another kind than it says.
+    #[error("`ml_ids.kind` says {contract} and the graph is a {graph} model")]
+    Kind {
+        /// The kind in the contract.
+        contract: Kind,
+        /// That of the graph.
+        graph: Kind,
+    },
+    /// It does not answer its stored rows as they were answered at training.
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
+    /// tract refused it, could not run it, or makes something else of it.
     #[error("the model cannot be prepared: {0}")]
     Engine(String),
     /// A bug: something panicked on the file.
@@ -144,7 +165,7 @@ impl Default for LoadOptions {
 /// A loaded model: checked, ready to score, and to be shared as `Arc<Model>`.
 pub struct Model {
     contract: Contract,
-    plan: Arc<TypedRunnableModel>,
+    predictor: Predictor,
     forest: Arc<Forest>,
     node_values: NodeValues,
     source: Source,
@@ -204,20 +225,18 @@ impl Model {
         {
             return Err(ModelError::Sha256 { found: sha256, expected: expected.clone() });
         }
-        let Parts { contract, plan, forest } = in_thread(|| prepare(bytes))?;
-        let model = Self {
+        let (contract, predictor) = in_thread(|| prepare(bytes))?;
+        let forest = Arc::clone(&predictor.forest);
+        Ok(Self {
             node_values: NodeValues::new(forest.classes),
             contract,
-            plan,
+            predictor,
             forest,
             source,
             sha256,
             bytes: bytes.len(),
             loaded_at: OffsetDateTime::now_utc(),
-        };
-        // A model that cannot score one row is not loaded.
-        model.score(&[[0.0; FEATURE_COUNT]]).map_err(|error| ModelError::Engine(error.to_string()))?;
-        Ok(model)
+        })
     }
 
     /// Scores any number of rows. What is not finite is replaced as the contract says, then each value is rounded to
@@ -225,35 +244,15 @@ impl Model {
     ///
     /// # Errors
     ///
-    /// If a probability is not finite or tract fails; then there is no verdict on any of the rows.
+    /// If a probability is not finite; then there is no verdict on any of the rows.
     pub fn score(&self, rows: &[FeatureVector]) -> Result<Vec<Score>, ScoreError> {
-        let mut scores = Vec::with_capacity(rows.len());
-        for chunk in rows.chunks(CHUNK) {
-            let probabilities = self.run(chunk).map_err(|error| ScoreError::Engine(format!("{error:#}")))?;
-            for probabilities in probabilities.chunks_exact(self.forest.classes) {
-                scores.push(verdict(&self.contract, scores.len(), probabilities)?);
-            }
-        }
-        Ok(scores)
+        score(&self.contract, &self.predictor, rows)
     }
 
-    /// The probabilities of up to [`CHUNK`] rows, one value a class and row.
-    fn run(&self, rows: &[FeatureVector]) -> tract_onnx::prelude::TractResult<Vec<f32>> {
-        let mut input = Vec::with_capacity(rows.len() * FEATURE_COUNT);
-        for row in rows {
-            input.extend_from_slice(&self.contract.non_finite.apply_all(row));
-        }
-        let input = Array2::from_shape_vec((rows.len(), FEATURE_COUNT), input)?.into_tensor();
-        let outputs = self.plan.run(tvec!(input.into()))?;
-        // The scan made the outputs `label` and `probabilities`; the class is read off the probabilities, so that
-        // the two cannot disagree.
-        let probabilities = outputs[1].to_plain_array_view::<f32>()?;
-        Ok(probabilities.iter().copied().collect())
-    }
-
-    /// What each feature added to the probability of the row's most probable class, the greatest effect first.
-    /// Together with [`Model::base_rate`] of that class they are its probability. `None` if the file does not say how
-    /// many training rows reached each node.
+    /// What each feature added to the score of the row's most probable class, the greatest effect first. Together with
+    /// [`Model::base_rate`] of that class they are the score: the probability of a forest, the raw score of boosted trees.
+    /// `None` for a stacking, which has no exact explanation, and if the file does not say how many training rows
+    /// reached each node.
     #[must_use]
     pub fn explain(&self, row: &FeatureVector) -> Option<Vec<Contribution>> {
         self.forest.cover.as_ref()?;
@@ -263,7 +262,7 @@ impl Model {
         self.node_values.explain(&self.forest, &row, operator::most_probable(&probabilities))
     }
 
-    /// The probability of `class` before anything is known of a row; `None` where [`Model::explain`] is.
+    /// The score of `class` before anything is known of a row; `None` where [`Model::explain`] is.
     #[must_use]
     pub fn base_rate(&self, class: usize) -> Option<f32> {
         self.node_values.base_rate(&self.forest, class)
@@ -274,7 +273,8 @@ impl Model {
     pub fn explanation(&self, row: &FeatureVector) -> Option<Explanation> {
         let contributions = self.explain(row)?;
         let class = self.score(std::slice::from_ref(row)).ok()?.first()?.class;
-        Some(Explanation { class, space: Space::Probability, base: self.base_rate(class)?, contributions })
+        let space = if self.kind() == Kind::Boosted { Space::Margin } else { Space::Probability };
+        Some(Explanation { class, space, base: self.base_rate(class)?, contributions })
     }
 
     /// Whether the row lies far outside what the model was trained on, so that its verdict is a guess. False if the file
@@ -334,6 +334,12 @@ impl Model {
         self.bytes
     }
 
+    /// What kind of model it is.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.predictor.kind()
+    }
+
     /// Number of trees.
     #[must_use]
     pub fn trees(&self) -> usize {
@@ -359,34 +365,66 @@ impl Model {
     }
 }
 
-/// What loading makes of a file's bytes.
-struct Parts {
-    contract: Contract,
-    plan: Arc<TypedRunnableModel>,
-    forest: Arc<Forest>,
+fn score(contract: &Contract, predictor: &Predictor, rows: &[FeatureVector]) -> Result<Vec<Score>, ScoreError> {
+    let classes = predictor.classes();
+    let mut scores = Vec::with_capacity(rows.len());
+    let mut probabilities = vec![0.0; rows.len().min(CHUNK) * classes];
+    for rows in rows.chunks(CHUNK) {
+        let input = finite(contract, rows);
+        let probabilities = &mut probabilities[..rows.len() * classes];
+        predictor.evaluate(&input, probabilities);
+        for probabilities in probabilities.chunks_exact(classes) {
+            scores.push(verdict(contract, scores.len(), probabilities)?);
+        }
+    }
+    Ok(scores)
 }
 
-fn prepare(bytes: &[u8]) -> Result<Parts, ModelError> {
-    let scanned = scan::scan(bytes)?;
-    let contract = Contract::parse(&scanned.metadata)?;
-    let engine = |error: tract_onnx::prelude::TractError| {
-        let broken = error.chain().find_map(|cause| cause.downcast_ref::<EnsembleError>()).cloned();
-        broken.map_or_else(|| ModelError::Engine(format!("{error:#}")), ModelError::Ensemble)
-    };
-    let typed = operator::onnx()
-        .model_for_proto_model(&scanned.proto)
-        .and_then(|model| model.into_optimized())
-        .map_err(engine)?;
-    let operator = typed.nodes().iter().find_map(|node| node.op_as::<TreeEnsemble>());
-    let forest = Arc::clone(&operator.ok_or_else(|| ModelError::Engine("the forest was lost".to_owned()))?.0);
-    if forest.classes != contract.classes.len() {
-        return Err(ModelError::ClassCount { contract: contract.classes.len(), trees: forest.classes });
+/// The rows as the model sees them, one behind the other.
+fn finite(contract: &Contract, rows: &[FeatureVector]) -> Vec<f32> {
+    let mut input = Vec::with_capacity(rows.len() * FEATURE_COUNT);
+    rows.iter().for_each(|row| input.extend_from_slice(&contract.non_finite.apply_all(row)));
+    input
+}
+
+fn prepare(bytes: &[u8]) -> Result<(Contract, Predictor), ModelError> {
+    let mut file = scan::scan(bytes)?;
+    let metadata = std::mem::take(&mut file.metadata_props).into_iter().map(|entry| (entry.key, entry.value));
+    let contract = Contract::parse(&metadata.collect::<Vec<_>>())?;
+    let classes = contract.classes.len();
+    let graph = graph::understand(file, classes)?;
+    let mut forest = ensemble::read(&graph.trees)?;
+    if graph.last.is_some() {
+        // Its trees' votes are not the model's probabilities, so what moves them explains nothing.
+        forest.cover = None;
     }
-    if let Some(&used) = contract.unused_features.iter().find(|&&feature| forest.looks_at(feature)) {
-        let fault = format!("the trees do look at `{}`", expected_names()[used]);
+    let trees = forest.classes;
+    let predictor = Predictor::new(Arc::new(forest), graph.last.as_ref());
+    if let Some(&found) = [trees, predictor.classes()].iter().find(|&&found| found != classes) {
+        return Err(ModelError::ClassCount { contract: classes, model: found });
+    }
+    if let Some(contract) = contract.kind.filter(|&kind| kind != predictor.kind()) {
+        return Err(ModelError::Kind { contract, graph: predictor.kind() });
+    }
+    if let Some(&used) = contract.unused_features.iter().find(|&&feature| predictor.looks_at(feature)) {
+        let fault = format!("the model does look at `{}`", expected_names()[used]);
         return Err(ContractError::UnusedFeatures(fault).into());
     }
-    Ok(Parts { contract, plan: typed.into_runnable().map_err(engine)?, forest })
+    try_out(&contract, &predictor, graph.last.is_some().then_some(&graph.proto))?;
+    Ok((contract, predictor))
+}
+
+/// Scores a row of zeros and the stored rows: a model that cannot do that is not loaded. `graph` is for tract to run.
+fn try_out(
+    contract: &Contract,
+    predictor: &Predictor,
+    graph: Option<&tract_onnx::pb::ModelProto>,
+) -> Result<(), ModelError> {
+    let mut rows = contract.probes.as_ref().map_or_else(Vec::new, Probes::rows);
+    rows.push([0.0; FEATURE_COUNT]);
+    let scores = score(contract, predictor, &rows).map_err(|error| ModelError::Engine(error.to_string()))?;
+    contract.probes.as_ref().map_or(Ok(()), |probes| probes.compare(&scores))?;
+    graph.map_or(Ok(()), |graph| reference::compare(graph, predictor, &finite(contract, &rows)))
 }
 
 /// Runs `load` where a panic ends nothing but the loading.

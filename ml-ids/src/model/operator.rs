@@ -14,7 +14,7 @@ use crate::features::FEATURE_COUNT;
 /// tract's ONNX reader with our operator.
 pub(super) fn onnx() -> Onnx {
     let mut onnx = tract_onnx::onnx();
-    onnx.op_register.insert(scan::OPERATOR, build);
+    onnx.op_register.insert(scan::TREES, build);
     onnx
 }
 
@@ -30,7 +30,7 @@ struct DeclaredEnsemble(Arc<Forest>);
 
 impl Expansion for DeclaredEnsemble {
     fn name(&self) -> StaticName {
-        scan::OPERATOR.into()
+        scan::TREES.into()
     }
 
     fn nboutputs(&self) -> TractResult<usize> {
@@ -77,7 +77,7 @@ impl Eq for TreeEnsemble {}
 
 impl Op for TreeEnsemble {
     fn name(&self) -> StaticName {
-        scan::OPERATOR.into()
+        scan::TREES.into()
     }
 
     op_as_typed_op!();

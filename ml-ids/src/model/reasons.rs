@@ -50,6 +50,13 @@ pub struct Reason {
 }
 
 impl Explanation {
+    /// The class's score in [`Explanation::space`].
+    #[must_use]
+    pub fn score(&self) -> f32 {
+        let sum: f64 = self.contributions.iter().map(|part| f64::from(part.contribution)).sum();
+        (f64::from(self.base) + sum) as f32
+    }
+
     /// The `most` strongest contributions in words.
     #[must_use]
     pub fn reasons(&self, contract: &Contract, row: &FeatureVector, most: usize) -> Vec<Reason> {

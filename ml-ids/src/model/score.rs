@@ -26,9 +26,6 @@ pub enum ScoreError {
         /// Position of the row in the call.
         row: usize,
     },
-    /// tract failed.
-    #[error("the model could not be run: {0}")]
-    Engine(String),
 }
 
 /// The verdict on row number `row` with these probabilities.

@@ -1,10 +1,10 @@
-//! Builds small ONNX forests for tests, sound ones and broken ones.
+//! Builds small ONNX models of each kind for tests, sound ones and broken ones.
 
 use prost::Message as _;
 use tract_onnx::pb::{
-    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorShapeProto,
-    TypeProto, ValueInfoProto, attribute_proto::AttributeType, tensor_proto::DataType, tensor_shape_proto::Dimension,
-    tensor_shape_proto::dimension, type_proto,
+    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto,
+    TensorShapeProto, TypeProto, ValueInfoProto, attribute_proto::AttributeType, tensor_proto::DataType,
+    tensor_shape_proto::Dimension, tensor_shape_proto::dimension, type_proto,
 };
 
 use super::{LoadOptions, Model, ModelError, Source, contract::expected_names};
@@ -179,6 +179,84 @@ pub(super) fn ensemble(trees: &[Tree], classes: usize) -> NodeProto {
         ],
         ..Default::default()
     }
+}
+
+/// A random forest's trees as boosted ones: leaves add scores of either sign to one class each.
+pub(super) fn boosted(random: &mut Random, rounds: usize, depth: u32, classes: usize) -> NodeProto {
+    let trees = random.forest(rounds * classes, depth, 1);
+    let mut node = ensemble(&trees, classes);
+    for attribute in &mut node.attribute {
+        match attribute.name.as_str() {
+            "post_transform" => attribute.s = b"SOFTMAX".to_vec(),
+            "class_weights" => attribute.floats.iter_mut().for_each(|weight| *weight = random.value() * 0.1),
+            _ => {}
+        }
+    }
+    let owners = node.attribute.iter().find(|attribute| attribute.name == "class_treeids").map(|a| a.ints.clone());
+    let owners = owners.unwrap().into_iter().map(|tree| tree % classes as i64).collect();
+    *node.attribute.iter_mut().find(|attribute| attribute.name == "class_ids").unwrap() = integers("class_ids", owners);
+    node.attribute.push(floats("base_values", (0..classes).map(|class| class as f32 * -0.25).collect()));
+    node
+}
+
+/// An initialiser with its values as a field of their own.
+pub(super) fn constant(name: &str, dims: &[i64], values: Vec<f32>) -> TensorProto {
+    let data_type = DataType::Float as i32;
+    TensorProto { name: name.into(), dims: dims.to_vec(), data_type, float_data: values, ..Default::default() }
+}
+
+/// A plain operator.
+pub(super) fn plain(operator: &str, input: &[&str], output: &str) -> NodeProto {
+    let axis = AttributeProto { name: "axis".into(), r#type: AttributeType::Int as i32, i: 1, ..Default::default() };
+    NodeProto {
+        op_type: operator.into(),
+        input: input.iter().map(|&name| name.into()).collect(),
+        output: vec![output.into()],
+        attribute: if matches!(operator, "Softmax" | "ArgMax" | "Concat") { vec![axis] } else { vec![] },
+        ..Default::default()
+    }
+}
+
+/// A stacking of a forest and a scaled linear model, as the training side writes it.
+pub(super) fn stacking(random: &mut Random, trees: usize, depth: u32, classes: usize) -> ModelProto {
+    let mut forest = ensemble(&random.forest(trees, depth, classes), classes);
+    forest.output = vec!["voted".into(), "votes".into()];
+    let mut model = model_of(forest, classes);
+    let (wide, narrow) = (78, classes as i64);
+    let mut values = |count: i64, factor: f32| (0..count).map(|_| random.value() * factor).collect::<Vec<_>>();
+    let initialisers = vec![
+        constant("mean", &[wide], values(wide, 1.0)),
+        constant("scale", &[wide], values(wide, 1.0).into_iter().map(|value| value.abs() + 0.5).collect()),
+        constant("w1", &[wide, narrow], values(wide * narrow, 0.1)),
+        constant("b1", &[narrow], values(narrow, 1.0)),
+        constant("w2", &[2 * narrow, narrow], values(2 * narrow * narrow, 1.0)),
+        constant("b2", &[narrow], values(narrow, 1.0)),
+    ];
+    let graph = graph(&mut model);
+    graph.initializer = initialisers;
+    graph.node.extend([
+        plain("Sub", &["features", "mean"], "centred"),
+        plain("Div", &["centred", "scale"], "scaled"),
+        plain("MatMul", &["scaled", "w1"], "products"),
+        plain("Add", &["products", "b1"], "scores"),
+        plain("Softmax", &["scores"], "shares"),
+        plain("Concat", &["votes", "shares"], "answers"),
+        plain("MatMul", &["answers", "w2"], "last products"),
+        plain("Add", &["last products", "b2"], "last scores"),
+        plain("Softmax", &["last scores"], "probabilities"),
+        plain("ArgMax", &["probabilities"], "label"),
+    ]);
+    model
+}
+
+/// The operator of that output, to be changed.
+pub(super) fn operator<'a>(model: &'a mut ModelProto, output: &str) -> &'a mut NodeProto {
+    graph(model).node.iter_mut().find(|node| node.output.iter().any(|name| name == output)).unwrap()
+}
+
+/// The initialiser of that name, to be changed.
+pub(super) fn initialiser<'a>(model: &'a mut ModelProto, name: &str) -> &'a mut TensorProto {
+    graph(model).initializer.iter_mut().find(|tensor| tensor.name == name).unwrap()
 }
 
 /// The attribute of that name, to be changed.

@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+use super::softmax::{round, softmax_rows};
 use crate::features::FEATURE_COUNT;
 
 /// Walks that are advanced together.
@@ -78,6 +79,9 @@ pub(super) struct Forest {
     pub(super) votes: Vec<Vote>,
     /// Number of classes.
     pub(super) classes: usize,
+    /// What the sums of boosted trees start from, one value a class; they go through a softmax. `None` where the votes
+    /// are the probabilities.
+    pub(super) base: Option<Vec<f64>>,
     /// Branches on the longest path.
     pub(super) depth: usize,
     /// Weighted number of training samples that reached each node, if the file says.
@@ -93,31 +97,42 @@ impl fmt::Debug for Forest {
 }
 
 impl Forest {
-    /// Sums the votes for each row of `input` (rows of 78) into `probabilities` (rows of one value a class).
+    /// The probabilities of each row of `input` (rows of 78): rows of one value a class.
+    pub(super) fn evaluate(&self, input: &[f32], probabilities: &mut [f32]) {
+        let mut sums = vec![0.0; probabilities.len()];
+        self.sums(input, &mut sums);
+        round(&sums, probabilities);
+    }
+
+    /// The probabilities of each row before they are rounded to float32.
     ///
     /// A row takes the left path where `value <= threshold`, so NaN goes right as in ONNX. Sums are in float64 and
     /// rounded once: equal shares of votes then stay equal and the first class wins, as in scikit-learn, where float32
     /// sums let their order decide (onnxruntime's labels of such rows change with its number of threads).
-    pub(super) fn evaluate(&self, input: &[f32], probabilities: &mut [f32]) {
+    pub(super) fn sums(&self, input: &[f32], sums: &mut [f64]) {
+        self.add_votes_of_rows(input, sums);
+        if self.base.is_some() {
+            softmax_rows(sums, self.classes);
+        }
+    }
+
+    fn add_votes_of_rows(&self, input: &[f32], sums: &mut [f64]) {
         let mut rows = [[0.0; ROW]; LANES];
-        let mut sums = vec![0.0; LANES * self.classes];
-        for (input, probabilities) in
-            input.chunks(LANES * FEATURE_COUNT).zip(probabilities.chunks_mut(LANES * self.classes))
-        {
-            sums.fill(0.0);
+        for (input, sums) in input.chunks(LANES * FEATURE_COUNT).zip(sums.chunks_mut(LANES * self.classes)) {
+            match &self.base {
+                Some(base) => sums.chunks_exact_mut(self.classes).for_each(|sums| sums.copy_from_slice(base)),
+                None => sums.fill(0.0),
+            }
             for (row, values) in rows.iter_mut().zip(input.chunks_exact(FEATURE_COUNT)) {
                 row[..FEATURE_COUNT].copy_from_slice(values);
             }
             let count = input.len() / FEATURE_COUNT;
             if count == LANES {
-                self.add_rows(&rows, &mut sums);
+                self.add_rows(&rows, sums);
             } else {
                 for (row, sums) in rows.iter().zip(sums.chunks_exact_mut(self.classes)).take(count) {
                     self.add_row(row, sums);
                 }
-            }
-            for (probability, sum) in probabilities.iter_mut().zip(&sums) {
-                *probability = *sum as f32;
             }
         }
     }
@@ -226,6 +241,7 @@ mod tests {
             votes: vec![Vote { weight: 1.0, class: 0 }, Vote { weight: 1.0, class: 1 }],
             classes: 2,
             depth: 1,
+            base: None,
             cover: None,
         }
     }

@@ -94,7 +94,8 @@ fn explain(ml: &mut Map<String, Value>, verdict: &Verdict, model: &Model) {
         return;
     };
     let top = explanation.reasons(model.contract(), &verdict.features, TOP_FEATURES);
-    ml.insert("explained".to_owned(), json!({ "space": explanation.space, "base": explanation.base }));
+    let explained = json!({ "space": explanation.space, "base": explanation.base, "score": explanation.score() });
+    ml.insert("explained".to_owned(), explained);
     ml.insert("top".to_owned(), json!(top));
 }
 

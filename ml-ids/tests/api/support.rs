@@ -95,7 +95,7 @@ impl Predictor for Threshold {
             part("Destination Port", row[0], 0.1, "Destination Port 0 +0.10"),
         ];
         contributions.truncate(most);
-        Some(Explanation { space: "probability", base: 0.25, contributions })
+        Some(Explanation { space: "probability", base: 0.25, score: 0.75, contributions })
     }
 
     fn details(&self) -> ModelDetails {

@@ -60,7 +60,7 @@ fn a_key_that_occurs_twice_is_refused() {
 fn a_feature_that_is_called_unused_and_is_used_is_refused() {
     let name = super::super::expected_names()[7];
     let list = serde_json::to_string(&[name]).unwrap();
-    refused(|m| set(m, "ml_ids.unused_features", &list), &format!("the trees do look at `{name}`"));
+    refused(|m| set(m, "ml_ids.unused_features", &list), &format!("the model does look at `{name}`"));
 }
 
 #[test]

@@ -57,7 +57,7 @@ fn numbers_that_are_not_finite_are_refused() {
 fn votes_that_are_no_probabilities_are_refused() {
     refused_attribute("class_weights", |a| a.floats[0] = 0.7, "add up to between");
     refused_attribute("class_weights", |a| a.floats.iter_mut().for_each(|w| *w *= 2.0), "between 2 and 2");
-    refused_attribute("post_transform", |a| a.s = b"SOFTMAX".to_vec(), "post transform `SOFTMAX`");
+    refused_attribute("post_transform", |a| a.s = b"PROBIT".to_vec(), "post transform `PROBIT`");
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn lists_of_different_length_order_or_type_are_refused() {
     refused_attribute("nodes_treeids", |a| a.ints[7] = 7, "node entry 7 is node 4 of tree 7");
     refused_attribute("nodes_treeids", |a| a.r#type = AttributeType::Floats as i32, "has the wrong type");
     refused_attribute("classlabels_int64s", |a| a.ints.reverse(), "class labels have to be");
-    refused_attribute("classlabels_int64s", |a| a.ints.push(3), "lists 3 classes and the trees have 4");
+    refused_attribute("classlabels_int64s", |a| a.ints.push(3), "lists 3 classes and the model has 4");
     refused_attribute("classlabels_int64s", |a| a.ints.clear(), "has 0 classes");
 }
 

@@ -1,7 +1,10 @@
 //! Why rows got their scores, in numbers and in words.
 
 use super::*;
-use crate::{features::FEATURES, model::Space};
+use crate::{
+    features::FEATURES,
+    model::{Space, trees::Below},
+};
 
 #[test]
 fn contributions_and_base_rate_add_up_to_the_probability() {
@@ -58,6 +61,38 @@ fn the_embedded_models_explanations_add_up_to_its_probabilities() {
         classes.insert(score.class);
     }
     assert!(classes.len() > 3, "rows of {classes:?} only");
+}
+
+/// The raw score that boosted trees give `class`.
+fn margin(model: &Model, row: &FeatureVector, class: usize) -> f64 {
+    let row = row.map(|value| value as f32);
+    let leaf = |&root: &u32| match model.forest.below(model.forest.path(root, &row).last().unwrap()) {
+        Below::Votes(votes) => {
+            votes.iter().filter(|vote| usize::from(vote.class) == class).map(|vote| f64::from(vote.weight)).sum::<f64>()
+        }
+        Below::Children(..) => panic!("a path ends at a leaf"),
+    };
+    model.forest.base.as_ref().unwrap()[class] + model.forest.roots.iter().map(leaf).sum::<f64>()
+}
+
+#[test]
+fn boosted_trees_explain_the_raw_score_and_say_so() {
+    let mut random = Random(29);
+    let model = load(&model_of(boosted(&mut random, 20, 6, 4), 4)).unwrap();
+    for _ in 0..200 {
+        let row = random.row();
+        let score = model.score(&[row]).unwrap().remove(0);
+        let explanation = model.explanation(&row).unwrap();
+        assert_eq!((explanation.class, explanation.space), (score.class, Space::Margin));
+        let margins: Vec<_> = (0..4).map(|class| margin(&model, &row, class)).collect();
+        let found = f64::from(explanation.score());
+        assert!((found - margins[score.class]).abs() < 1e-5, "{found} is not of {margins:?}");
+        // The softmax of what is explained is the probability.
+        let share = margins[score.class].exp() / margins.iter().map(|margin| margin.exp()).sum::<f64>();
+        assert!((share - f64::from(score.probability)).abs() < 1e-5, "{share} is not {}", score.probability);
+        let reasons = explanation.reasons(model.contract(), &row, 1);
+        assert!(reasons[0].text.ends_with(" raw score"), "{}", reasons[0].text);
+    }
 }
 
 /// What is said of `value` in the one column that a tree looks at, with these percentiles of the benign rows.

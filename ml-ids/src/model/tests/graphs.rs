@@ -1,4 +1,4 @@
-//! Files that are ONNX, but not one forest.
+//! Files that are ONNX, but no model of one of the three kinds.
 
 use super::*;
 
@@ -13,15 +13,31 @@ fn tensor(dims: &[i64]) -> TensorProto {
 #[test]
 fn other_operators_are_refused() {
     refused(|m| graph(m).node.insert(0, node("ConstantOfShape")), "operator `ConstantOfShape` is not allowed");
+    refused(|m| graph(m).node.insert(0, node("Scaler")), "operator `Scaler` is not allowed");
     refused(|m| graph(m).node[0].domain.clear(), "operator `TreeEnsembleClassifier` is not allowed");
-    refused(|m| graph(m).node.clear(), "has 0 nodes");
-    refused(|m| graph(m).node.push(ensemble(&super::super::testing::two_trees(), 3)), "has 2 nodes");
+    refused(|m| graph(m).node.clear(), "has 0 operators TreeEnsembleClassifier");
+    refused(|m| graph(m).node.push(ensemble(&super::super::testing::two_trees(), 3)), "has 2 operators");
     refused(|m| m.graph = None, "has 0 graphs");
 }
 
+/// A tensor of terabytes, made of a shape, as a file of a hundred bytes asks for.
 #[test]
-fn initialisers_and_external_data_are_refused() {
-    refused(|m| graph(m).initializer.push(tensor(&[1 << 40, 1 << 40])), "contains an initialiser, which");
+fn a_constant_of_terabytes_is_refused() {
+    refused(
+        |m| {
+            let mut shape = tensor(&[2]);
+            shape.int64_data = vec![1 << 20, 1 << 20];
+            graph(m).initializer.push(shape);
+            graph(m).node.insert(0, node("ConstantOfShape"));
+        },
+        "operator `ConstantOfShape` is not allowed",
+    );
+    let claim = "claims the dimensions [1099511627776, 1099511627776] and has 0 values";
+    refused(|m| graph(m).initializer.push(tensor(&[1 << 40, 1 << 40])), claim);
+}
+
+#[test]
+fn external_data_is_refused() {
     let mut external = tensor(&[4]);
     external.data_location = Some(1);
     external.external_data = vec![StringStringEntryProto { key: "location".into(), value: "/etc/passwd".into() }];
@@ -77,12 +93,21 @@ fn inputs_of_another_width_type_or_number_are_refused() {
 fn outputs_and_names_that_lead_nowhere_are_refused() {
     refused(|m| graph(m).output.clear(), "no output `label`");
     refused(|m| drop(graph(m).output.pop()), "no output `probabilities`");
-    refused(|m| graph(m).node[0].input[0] = "elsewhere".into(), r#"inputs are ["elsewhere"], expected ["features"]"#);
-    refused(|m| graph(m).node[0].output.reverse(), r#"outputs are ["probabilities", "label"]"#);
+    let unresolved = "operator `TreeEnsembleClassifier` refers to `elsewhere`, which nothing before it makes";
+    refused(|m| graph(m).node[0].input[0] = "elsewhere".into(), unresolved);
+    refused(|m| graph(m).node[0].input[0] = "label".into(), "refers to `label`, which nothing before it makes");
+    refused(|m| graph(m).node[0].input.clear(), "the trees have to see the features as they are");
+    refused(|m| graph(m).node[0].output.reverse(), "output `probabilities` is a most probable class");
+    refused(|m| graph(m).node[0].output[0] = "elsewhere".into(), "an output refers to `label`");
+    refused(|m| drop(graph(m).node[0].output.pop()), "it has 1 outputs, expected 2");
+    refused(|m| graph(m).node[0].output[0] = "features".into(), "the graph makes `features` twice");
 }
 
 #[test]
 fn unknown_operator_sets_are_refused() {
     refused(|m| m.opset_import[1].version = 5, "operator set ai.onnx.ml of version 5 is not supported");
     refused(|m| drop(m.opset_import.pop()), "of version 0");
+    let mut old = stacking(&mut Random(5), 2, 2, 3);
+    old.opset_import[0].version = 6;
+    assert!(refusal(&old).contains("operator set ai.onnx of version 6 is not supported"));
 }

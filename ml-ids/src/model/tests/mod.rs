@@ -6,7 +6,9 @@ mod ensembles;
 mod explanations;
 mod files;
 mod graphs;
+mod kinds;
 mod scoring;
+mod stackings;
 mod the_embedded_model;
 
 use prost::Message as _;
@@ -16,15 +18,16 @@ use tract_onnx::{
         attribute_proto::AttributeType, tensor_proto::DataType,
     },
     prelude::{
-        Framework as _, InferenceModelExt as _, IntoRunnable as _, IntoTensor as _, tract_ndarray::Array2, tvec,
+        Framework as _, InferenceModelExt as _, IntoRunnable as _, IntoTensor as _, TractResult, tract_ndarray::Array2,
+        tvec,
     },
 };
 
 use super::{
     LoadOptions, Model, ModelError, Source,
     testing::{
-        Random, Tree, attribute, distribution, ensemble, floats, graph, integers, load, load_bytes, model_of, refusal,
-        sound, tensor_type, text,
+        Random, Tree, attribute, boosted, constant, distribution, ensemble, floats, graph, initialiser, integers, load,
+        load_bytes, model_of, operator, plain, refusal, sound, stacking, tensor_type, text,
     },
 };
 use crate::features::FeatureVector;
@@ -49,6 +52,21 @@ fn changed(change: impl FnOnce(&mut ModelProto)) -> ModelProto {
 fn set(model: &mut ModelProto, key: &str, value: &str) {
     model.metadata_props.retain(|entry| entry.key != key);
     model.metadata_props.push(StringStringEntryProto { key: key.into(), value: value.into() });
+}
+
+/// The probabilities of stock tract with its own operators.
+fn by_tract(model: &ModelProto, rows: &[FeatureVector]) -> Vec<f32> {
+    let run = || -> TractResult<Vec<f32>> {
+        let mut model = model.clone();
+        // Its ArgMax leaves the label without a type.
+        graph(&mut model).output.retain(|output| output.name == "probabilities");
+        let model = tract_onnx::onnx().model_for_proto_model(&model)?.into_optimized()?.into_runnable()?;
+        let input = rows.iter().flatten().map(|&value| value as f32).collect();
+        let input = Array2::from_shape_vec((rows.len(), 78), input)?.into_tensor();
+        let outputs = model.run(tvec!(input.into()))?;
+        Ok(outputs[0].to_plain_array_view::<f32>()?.iter().copied().collect())
+    };
+    run().unwrap()
 }
 
 #[track_caller]
