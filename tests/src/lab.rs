@@ -3,7 +3,7 @@
 
 use std::{
     fs, io,
-    os::fd::AsRawFd as _,
+    os::{fd::AsRawFd as _, unix::process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -33,6 +33,8 @@ pub struct Lab {
     client: String,
     server: String,
     children: Vec<(String, Child)>,
+    /// Those of the children that lead a process group.
+    leaders: Vec<u32>,
     directory: PathBuf,
 }
 
@@ -63,6 +65,7 @@ impl Lab {
             client: format!("mlids-c-{tag}"),
             server: format!("mlids-s-{tag}"),
             children: Vec::new(),
+            leaders: Vec::new(),
             directory,
         };
         lab.wire()?;
@@ -177,16 +180,47 @@ impl Lab {
     /// # Errors
     /// When it cannot be started.
     pub fn start(&mut self, side: Side, name: &str, argv: &[&str], environment: &[(&str, &str)]) -> Result<()> {
+        let command = self.command(side, argv);
+        self.spawn(name, command, environment)
+    }
+
+    /// Starts a command that has children of its own, which end with it: by [`Lab::kill`], and with the laboratory.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_group(&mut self, side: Side, name: &str, argv: &[&str], environment: &[(&str, &str)]) -> Result<()> {
+        let mut command = self.command(side, argv);
+        command.process_group(0);
+        self.spawn(name, command, environment)?;
+        let leader = self.pid(name)?;
+        self.leaders.push(leader);
+        Ok(())
+    }
+
+    fn spawn(&mut self, name: &str, mut command: Command, environment: &[(&str, &str)]) -> Result<()> {
         let log = fs::File::create(self.log_path(name))?;
-        let child = self
-            .command(side, argv)
+        let child = command
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()
-            .with_context(|| format!("cannot start {argv:?}"))?;
+            .with_context(|| format!("cannot start {command:?}"))?;
         self.children.push((name.to_owned(), child));
+        Ok(())
+    }
+
+    /// Kills a command that was started with [`Lab::start_group`], and all of its children.
+    ///
+    /// # Errors
+    /// When there is no such command.
+    pub fn kill(&mut self, name: &str) -> Result<()> {
+        let position = self.children.iter().position(|(other, _)| other == name);
+        let position = position.with_context(|| format!("nothing named {name} is running"))?;
+        let (_, mut child) = self.children.remove(position);
+        kill_group(&child, &self.leaders);
+        child.kill()?;
+        child.wait()?;
         Ok(())
     }
 
@@ -288,6 +322,7 @@ impl Lab {
 impl Drop for Lab {
     fn drop(&mut self) {
         for (_, child) in &mut self.children {
+            kill_group(child, &self.leaders);
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -297,6 +332,14 @@ impl Drop for Lab {
         if !thread::panicking() {
             let _ = fs::remove_dir_all(&self.directory);
         }
+    }
+}
+
+/// Kills the process group that a child leads, if it does.
+fn kill_group(child: &Child, leaders: &[u32]) {
+    if let (true, Ok(group)) = (leaders.contains(&child.id()), i32::try_from(child.id())) {
+        // SAFETY: the group of a child that has not been waited for, so its number is still its own.
+        unsafe { libc::kill(-group, libc::SIGKILL) };
     }
 }
 

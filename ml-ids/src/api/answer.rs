@@ -9,10 +9,9 @@ use hyper::{
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use super::{
-    predictor::{Contribution, ModelCard, Prediction},
+    predictor::{Contribution, Explanation, ModelCard, Prediction},
     table::Ends,
 };
-use crate::features::{FEATURES, FeatureVector};
 
 /// A response with a JSON body.
 pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Response<Full<Bytes>> {
@@ -40,17 +39,20 @@ pub(crate) struct Verdict<'a> {
     probability: f32,
     probabilities: ByClass<'a>,
     alert: bool,
+    out_of_distribution: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     model: Option<ModelName<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    explanation: Option<Vec<Explained>>,
+    explained: Option<Explained>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    explanation: Option<Vec<Contribution>>,
     warnings: &'a [String],
 }
 
 impl<'a> Verdict<'a> {
     /// The verdict alone; the error is a model that breaks its own contract.
     pub(crate) fn new(card: &'a ModelCard, prediction: &'a Prediction, warnings: &'a [String]) -> Result<Self, String> {
-        let Prediction { class, probability, probabilities, alert } = prediction;
+        let Prediction { class, probability, probabilities, alert, out_of_distribution } = prediction;
         let label = card.classes.get(*class).ok_or_else(|| format!("class {class} has no name"))?;
         if probabilities.len() != card.classes.len() {
             return Err(format!("{} probabilities for {} classes", probabilities.len(), card.classes.len()));
@@ -64,27 +66,30 @@ impl<'a> Verdict<'a> {
             probability: *probability,
             probabilities: ByClass { classes: &card.classes, values: probabilities },
             alert: *alert,
+            out_of_distribution: *out_of_distribution,
             model: None,
+            explained: None,
             explanation: None,
             warnings,
         })
     }
 
     /// With what only the answer to a single flow has.
-    pub(crate) fn in_full(
-        mut self,
-        card: &'a ModelCard,
-        row: &FeatureVector,
-        contributions: Option<Vec<Contribution>>,
-        most: usize,
-    ) -> Self {
+    pub(crate) fn in_full(mut self, card: &'a ModelCard, explanation: Option<Explanation>) -> Self {
         self.model = Some(ModelName::of(card));
-        self.explanation = Some(explain(row, contributions.unwrap_or_default(), most));
+        let (explained, contributions) = match explanation {
+            Some(Explanation { space, base, score, contributions }) => {
+                (Some(Explained { space, base, score }), contributions)
+            }
+            None => (None, Vec::new()),
+        };
+        self.explained = explained;
+        self.explanation = Some(contributions);
         self
     }
 }
 
-/// The model in an answer; `GET /health` has the rest of the card.
+/// The model in an answer; `GET /model` has the rest.
 #[derive(Serialize)]
 pub(crate) struct ModelName<'a> {
     name: &'a str,
@@ -157,19 +162,10 @@ impl Serialize for ByClass<'_> {
     }
 }
 
+/// What the contributions are parts of, from where they start, and what they come to with those that are not shown.
 #[derive(Serialize)]
 struct Explained {
-    feature: &'static str,
-    value: f64,
-    contribution: f32,
-}
-
-/// The strongest contributions, for or against, strongest first.
-fn explain(row: &FeatureVector, mut contributions: Vec<Contribution>, most: usize) -> Vec<Explained> {
-    contributions.retain(|entry| entry.contribution.is_finite());
-    contributions.sort_by(|a, b| b.contribution.abs().total_cmp(&a.contribution.abs()));
-    let named = contributions.into_iter().filter_map(|Contribution { feature, contribution }| {
-        Some(Explained { feature: FEATURES.get(feature)?.name, value: *row.get(feature)?, contribution })
-    });
-    named.take(most).collect()
+    space: &'static str,
+    base: f32,
+    score: f32,
 }

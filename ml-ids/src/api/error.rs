@@ -43,6 +43,15 @@ pub(crate) enum ApiError {
     /// 405: the path exists, the method does not.
     #[error("this path answers {0} only")]
     Method(String),
+    /// 409: another reload is going on.
+    #[error("the model is being loaded already; ask again when that is done")]
+    Reloading,
+    /// 502: the model's source cannot be reached or says no.
+    #[error("{0}; the model at work stays")]
+    Source(String),
+    /// 422: the model of the source is refused.
+    #[error("{0}; the model at work stays")]
+    Refused(String),
     /// 429: all places are taken.
     #[error("too many requests in flight; try again later")]
     Busy,
@@ -98,12 +107,14 @@ impl ApiError {
     pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::NotJson(_) | Self::Broken(_) => StatusCode::BAD_REQUEST,
-            Self::Fault(_) | Self::Query(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Fault(_) | Self::Query(_) | Self::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::SlowBody(_) => StatusCode::REQUEST_TIMEOUT,
             Self::MediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Reloading => StatusCode::CONFLICT,
+            Self::Source(_) => StatusCode::BAD_GATEWAY,
             Self::Busy => StatusCode::TOO_MANY_REQUESTS,
             Self::NoModel => StatusCode::SERVICE_UNAVAILABLE,
             Self::Model(_) => StatusCode::INTERNAL_SERVER_ERROR,

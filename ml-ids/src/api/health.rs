@@ -9,9 +9,10 @@ use serde_json::json;
 
 use super::{
     answer::json as json_response,
-    predictor::ModelCard,
+    predictor::{ModelCard, ShadowHealth},
     state::{AppState, Slot},
 };
+use crate::detect::drift::DriftReport;
 
 /// What a running sensor shows of itself.
 pub trait SensorHealth: Send + Sync {
@@ -237,7 +238,9 @@ struct Health {
     /// The old server's name for it.
     model_initialized: bool,
     reasons: Vec<String>,
+    notes: Vec<String>,
     model: Option<ModelCard>,
+    shadow: Option<ShadowHealth>,
     sensor: Option<SensorSnapshot>,
     queues: BTreeMap<&'static str, QueueHealth>,
     uptime_seconds: f64,
@@ -259,6 +262,9 @@ pub(crate) fn health(state: &AppState) -> Response<Full<Bytes>> {
             None
         }
     };
+    let source = state.model_source();
+    let shadow = source.as_ref().and_then(|source| source.shadow());
+    reasons.extend(source.iter().flat_map(|source| source.reasons()));
     let mut queues = BTreeMap::from([
         ("connections", state.connections.health()),
         ("predict_quick", state.quick.health()),
@@ -276,10 +282,20 @@ pub(crate) fn health(state: &AppState) -> Response<Full<Bytes>> {
     if !reasons.is_empty() && status == Status::Healthy {
         status = Status::Degraded;
     }
+    let notes = state.drift().iter().filter_map(drift_note).collect();
     let uptime_seconds = state.started.elapsed().as_secs_f64();
     let model_initialized = model.is_some();
-    let health = Health { status, model_initialized, reasons, model, sensor, queues, uptime_seconds };
+    let health = Health { status, model_initialized, reasons, notes, model, shadow, sensor, queues, uptime_seconds };
     json_response(StatusCode::OK, &health)
+}
+
+/// What to know about drift. A note and no reason to be degraded: nothing is being lost, it does not change within
+/// hours, and nobody can cure it at night. A sensor that were degraded for as long as its network differs from the
+/// training data would teach its operators to ignore the word.
+fn drift_note(drift: &DriftReport) -> Option<String> {
+    let left = drift.left.len();
+    (left > 0)
+        .then(|| format!("traffic has left the training world of the model in {left} of the features; see GET /model"))
 }
 
 /// `GET /health/live`: the process answers.

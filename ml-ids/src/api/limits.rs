@@ -38,7 +38,7 @@ pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// answer and not a reset.
 pub(super) const LINGER: Duration = Duration::from_secs(2);
 /// Features named in the explanation of one flow.
-pub(super) const EXPLAINED_FEATURES: usize = 10;
+pub(super) const EXPLAINED_FEATURES: usize = 5;
 /// Longest excerpt of a client's own words in an error, in characters.
 pub(super) const QUOTED_CHARACTERS: usize = 64;
 

@@ -1,12 +1,13 @@
 //! The HTTP API: what clients send, what they get back, and what they may cost.
 //!
 //! ```text
-//! server (connections, limits, drain) ─► routes ─► index | health | predict
-//!                                                              │
+//! server (connections, limits, drain) ─► routes ─► index | health | model | metrics | reload | predict
+//!                                                                                            │
 //!                     body (bytes) ─► predict_body (shapes) ─► row + units (78 numbers) ─► predictor ─► answer
 //! ```
 //!
-//! Nothing here knows the model or the sensor: it asks them through [`Predictor`] and [`SensorHealth`].
+//! Nothing here knows the model or the sensor: it asks them through [`Predictor`], [`ModelSource`], [`ModelWatch`] and
+//! [`SensorHealth`].
 
 mod answer;
 mod body;
@@ -14,10 +15,13 @@ mod error;
 mod health;
 mod index;
 mod limits;
+mod metrics;
+mod model;
 mod predict;
 mod predict_body;
 mod predictor;
 mod query;
+mod reload;
 mod routes;
 mod row;
 mod server;
@@ -32,7 +36,10 @@ pub use health::{
     QueueHealth, SensorHealth, SensorSnapshot, TableFill, VerdictCounts,
 };
 pub use limits::Limits;
-pub use predictor::{Contribution, ModelCard, Prediction, Predictor};
+pub use predictor::{
+    ClassDetails, Contribution, Explanation, ModelCard, ModelDetails, ModelSource, ModelWatch, Prediction, Predictor,
+    ReloadError, ReloadStatus, Reloaded, ShadowHealth,
+};
 pub use routes::{Endpoint, ROUTES, Route};
 pub use server::serve;
 pub use state::AppState;

@@ -148,8 +148,7 @@ impl Scorer {
 
     fn verdict_in_full<'a>(&'a self, prediction: &'a Prediction, ready: &'a Ready) -> Result<Verdict<'a>, ApiError> {
         let verdict = Verdict::new(&self.card, prediction, &ready.warnings).map_err(ApiError::Model)?;
-        let contributions = self.predictor.explain(&ready.values);
-        Ok(verdict.in_full(&self.card, &ready.values, contributions, EXPLAINED_FEATURES))
+        Ok(verdict.in_full(&self.card, self.predictor.explain(&ready.values, EXPLAINED_FEATURES)))
     }
 
     fn batch<'a>(

@@ -10,7 +10,7 @@ use hyper::{
 
 use super::{
     error::{ApiError, quoted},
-    health, index, predict,
+    health, index, metrics, model, predict, reload,
     state::AppState,
 };
 
@@ -25,8 +25,14 @@ pub enum Endpoint {
     Live,
     /// `GET /health/ready`
     Ready,
+    /// `GET /model`
+    Model,
+    /// `GET /metrics`
+    Metrics,
     /// `POST /predict`
     Predict,
+    /// `POST /model/reload`
+    Reload,
 }
 
 /// One row of the table.
@@ -43,7 +49,7 @@ pub struct Route {
 }
 
 /// All endpoints.
-pub static ROUTES: [Route; 5] = [
+pub static ROUTES: [Route; 8] = [
     Route { method: Method::GET, path: "/", endpoint: Endpoint::Index, summary: "this greeting" },
     Route { method: Method::GET, path: "/health", endpoint: Endpoint::Health, summary: "how the server is" },
     Route {
@@ -58,7 +64,20 @@ pub static ROUTES: [Route; 5] = [
         endpoint: Endpoint::Ready,
         summary: "probe: model loaded, capture attached",
     },
+    Route {
+        method: Method::GET,
+        path: "/model",
+        endpoint: Endpoint::Model,
+        summary: "the model, and drift of live traffic",
+    },
+    Route { method: Method::GET, path: "/metrics", endpoint: Endpoint::Metrics, summary: "metrics for Prometheus" },
     Route { method: Method::POST, path: "/predict", endpoint: Endpoint::Predict, summary: "verdicts on flows" },
+    Route {
+        method: Method::POST,
+        path: "/model/reload",
+        endpoint: Endpoint::Reload,
+        summary: "load the model again from its source",
+    },
 ];
 
 /// Answers any request. Faults are answers too.
@@ -72,10 +91,10 @@ pub(crate) async fn answer(
         Ok(Endpoint::Health) => health::health(&state),
         Ok(Endpoint::Live) => health::live(),
         Ok(Endpoint::Ready) => health::ready(&state),
-        Ok(Endpoint::Predict) => match predict::predict(&state, request).await {
-            Ok(response) => response,
-            Err(error) => refuse(error),
-        },
+        Ok(Endpoint::Model) => model::model(&state).unwrap_or_else(refuse),
+        Ok(Endpoint::Metrics) => metrics::metrics(&state, request.headers()),
+        Ok(Endpoint::Predict) => predict::predict(&state, request).await.unwrap_or_else(refuse),
+        Ok(Endpoint::Reload) => reload::reload(&state).await.unwrap_or_else(refuse),
         Err(error) => refuse(error),
     };
     log::debug!("{method} {} answered {}", quoted(&path), response.status());

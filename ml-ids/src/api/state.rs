@@ -16,9 +16,10 @@ use super::{
     error::ApiError,
     health::{QueueHealth, SensorHealth},
     limits::{BULK_WORKERS, Limits},
-    predictor::Predictor,
+    predictor::{ModelSource, ModelWatch, Predictor},
     units::TimeUnit,
 };
+use crate::detect::drift::DriftReport;
 
 /// Everything behind the endpoints. One for a process, shared by all connections.
 pub struct AppState {
@@ -32,6 +33,8 @@ pub struct AppState {
     model: RwLock<Slot>,
     capture_asked: bool,
     sensor: RwLock<Option<Arc<dyn SensorHealth>>>,
+    watch: RwLock<Option<Arc<dyn ModelWatch>>>,
+    source: RwLock<Option<Arc<dyn ModelSource>>>,
 }
 
 /// Where the model is on its way.
@@ -58,6 +61,8 @@ impl AppState {
             model: RwLock::new(Slot::Loading),
             capture_asked,
             sensor: RwLock::new(None),
+            watch: RwLock::new(None),
+            source: RwLock::new(None),
         }
     }
 
@@ -78,6 +83,16 @@ impl AppState {
         *self.sensor.write().unwrap_or_else(PoisonError::into_inner) = Some(sensor);
     }
 
+    /// Lets `GET /model`, `/metrics` and `/health` show how live traffic compares with the training data.
+    pub fn set_model_watch(&self, watch: Arc<dyn ModelWatch>) {
+        *self.watch.write().unwrap_or_else(PoisonError::into_inner) = Some(watch);
+    }
+
+    /// Lets `POST /model/reload` ask for another model, and `GET /health` show why there is none.
+    pub fn set_model_source(&self, source: Arc<dyn ModelSource>) {
+        *self.source.write().unwrap_or_else(PoisonError::into_inner) = Some(source);
+    }
+
     pub(crate) fn slot(&self) -> Slot {
         self.model.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -91,6 +106,16 @@ impl AppState {
 
     pub(crate) fn sensor(&self) -> Option<Arc<dyn SensorHealth>> {
         self.sensor.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What is known of drift; `None` without a sensor.
+    pub(crate) fn drift(&self) -> Option<DriftReport> {
+        let watch = self.watch.read().unwrap_or_else(PoisonError::into_inner).clone();
+        watch.map(|watch| watch.report())
+    }
+
+    pub(crate) fn model_source(&self) -> Option<Arc<dyn ModelSource>> {
+        self.source.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) const fn capture_asked(&self) -> bool {

@@ -7,6 +7,7 @@ mod csv_rows;
 mod decap;
 mod exit;
 mod extract;
+mod keep;
 mod model;
 mod presence;
 mod response;
@@ -15,6 +16,8 @@ mod run;
 mod score;
 mod score_capture;
 mod serve;
+mod source;
+mod tally;
 mod unpin;
 mod wiring;
 
@@ -29,6 +32,7 @@ Examples:
   ml-ids extract capture.pcap -o flows.csv     78 features of every flow
   ml-ids score capture.pcap                    the same with verdicts
   ml-ids model inspect embedded                what the built-in model is
+  ml-ids model check mlflow:ids@candidate      whether a model fits
   ml-ids unpin                                 detach what `run --pin` has left attached
   ml-ids block list                            what a sensor that runs with --block drops
 
@@ -83,6 +87,8 @@ fn parse() -> Cli {
         Some(name) if env::var_os(name).is_some_and(|value| value.is_empty()) => arg.env(Resettable::Reset),
         _ => arg,
     };
-    let matches = Cli::command().mut_subcommands(|command| command.mut_args(unless_empty)).get_matches();
+    let matches = Cli::command()
+        .mut_subcommands(|command| command.mut_args(unless_empty).mut_subcommands(|inner| inner.mut_args(unless_empty)))
+        .get_matches();
     Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
 }

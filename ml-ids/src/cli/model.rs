@@ -1,19 +1,43 @@
-//! `ml-ids model`: what a model is.
+//! `ml-ids model`: what a model is, whether it fits, and how to get it.
 
-use std::io::{self, Write};
+use std::{
+    borrow::Cow,
+    io::{self, Write},
+    path::PathBuf,
+    sync::Arc,
+};
 
+use anyhow::Context as _;
 use clap::{Args, Subcommand};
+use ml_ids_common::Profile;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::exit::{Exit, is_broken_pipe};
+use super::{
+    exit::{Exit, is_broken_pipe},
+    extract::profile_parser,
+    source::{AccessArgs, download_bar, show},
+};
 use crate::{
     features::FEATURE_COUNT,
-    model::{CONTRACT_VERSION, Model, Source, expected_names},
+    model::{
+        CONTRACT_VERSION, Fetched, Live, Model, ModelError, Origin, Source, described, expected_names, replace_file,
+    },
 };
 
-/// Models: what they are.
+const EXAMPLES: &str = "\
+Examples:
+  ml-ids model inspect embedded
+  ml-ids model inspect --json mlflow:ids@production --mlflow-tracking-uri https://mlflow.example.org
+  ml-ids model check s3://models/ids.onnx --profile cns2022 && echo fits
+  ml-ids model fetch mlflow:ids/3 -o ids.onnx";
+
+const SOURCE_HELP: &str = "embedded, a path to an .onnx file, mlflow:NAME@ALIAS, mlflow:NAME/VERSION, mlflow:NAME, \
+                           s3://BUCKET/KEY or https://…";
+
+/// Models: what they are, whether they fit, and how to get them
 #[derive(Args, Clone, Debug)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct ModelArgs {
     /// What to do.
     #[command(subcommand)]
@@ -23,18 +47,48 @@ pub(super) struct ModelArgs {
 /// What to do with a model.
 #[derive(Subcommand, Clone, Debug)]
 pub(super) enum ModelCommand {
-    /// Show a model's contract, size and classes, or why it is refused.
+    /// Show a model's contract, size and classes, or why it is refused
     Inspect(InspectArgs),
+    /// Say whether a model fits: ends with 0 if it does, with 3 and the reason if not
+    Check(CheckArgs),
+    /// Fetch a model, check it, and write it to a file
+    Fetch(FetchArgs),
 }
 
 /// Arguments of `ml-ids model inspect`.
 #[derive(Args, Clone, Debug)]
 pub(super) struct InspectArgs {
-    /// `embedded` or the path of an .onnx file.
+    #[arg(help = SOURCE_HELP)]
     pub source: Source,
-    /// Print one JSON object.
+    /// Print one JSON object
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub access: AccessArgs,
+}
+
+/// Arguments of `ml-ids model check`.
+#[derive(Args, Clone, Debug)]
+pub(super) struct CheckArgs {
+    #[arg(help = SOURCE_HELP)]
+    pub source: Source,
+    /// Profile of the features that it must be for [default: any]
+    #[arg(long, value_parser = profile_parser())]
+    pub profile: Option<Profile>,
+    #[command(flatten)]
+    pub access: AccessArgs,
+}
+
+/// Arguments of `ml-ids model fetch`.
+#[derive(Args, Clone, Debug)]
+pub(super) struct FetchArgs {
+    #[arg(help = SOURCE_HELP)]
+    pub source: Source,
+    /// Where the model goes; what is there is replaced when the model has passed its checks
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    #[command(flatten)]
+    pub access: AccessArgs,
 }
 
 /// Runs the command.
@@ -44,8 +98,11 @@ pub(super) struct InspectArgs {
 /// If the output cannot be written. A refused model is no error: it is reported on standard error and shows in the
 /// exit code.
 pub(super) fn run(args: &ModelArgs) -> anyhow::Result<Exit> {
+    let (output, report) = (io::stdout().lock(), io::stderr());
     let ended = match &args.command {
-        ModelCommand::Inspect(args) => inspect(args, io::stdout().lock(), io::stderr()),
+        ModelCommand::Inspect(args) => inspect(args, output, report),
+        ModelCommand::Check(args) => check(args, output, report),
+        ModelCommand::Fetch(args) => fetch(args, output, report),
     };
     match ended {
         Err(error) if is_broken_pipe(&error) => Ok(Exit::Done),
@@ -53,20 +110,36 @@ pub(super) fn run(args: &ModelArgs) -> anyhow::Result<Exit> {
     }
 }
 
+/// Reads and loads a model from its source; the cache has no say in what a model is.
+fn load(source: &Source, access: &AccessArgs) -> anyhow::Result<Result<(Cow<'static, [u8]>, Live), ModelError>> {
+    let (fetcher, options) = (access.fetcher()?, access.load_options());
+    let bar = download_bar();
+    let fetched = fetcher.fetch(source, None, options.max_bytes, &|received, total| show(&bar, received, total));
+    bar.finish_and_clear();
+    Ok(match fetched {
+        Err(error) => Err(error.into()),
+        Ok(Fetched::Unchanged) => Err(ModelError::Engine("the source answers `unchanged` to a first look".to_owned())),
+        Ok(Fetched::Bytes { bytes, resolved, .. }) => Model::from_bytes(&bytes, source.clone(), &options)
+            .map(|model| (bytes, Live { model: Arc::new(model), origin: Origin { resolved, cached: false } })),
+    })
+}
+
+fn refuse(source: &Source, reason: impl std::fmt::Display, mut report: impl Write) -> anyhow::Result<Exit> {
+    writeln!(report, "model `{source}` is refused: {reason}")?;
+    Ok(Exit::BadInput)
+}
+
 /// Prints what the model is to `output`, or why it is refused to `report`.
 ///
 /// # Errors
 ///
 /// If neither can be written.
-pub(super) fn inspect(args: &InspectArgs, mut output: impl Write, mut report: impl Write) -> anyhow::Result<Exit> {
-    let model = match Model::load(&args.source) {
-        Ok(model) => model,
-        Err(error) => {
-            writeln!(report, "model `{}` is refused: {error}", args.source)?;
-            return Ok(Exit::BadInput);
-        }
+pub(super) fn inspect(args: &InspectArgs, mut output: impl Write, report: impl Write) -> anyhow::Result<Exit> {
+    let (_, live) = match load(&args.source, &args.access)? {
+        Ok(loaded) => loaded,
+        Err(error) => return refuse(&args.source, error, report),
     };
-    let inspection = Inspection::of(&model);
+    let inspection = Inspection::of(&live);
     if args.json {
         serde_json::to_writer_pretty(&mut output, &inspection)?;
         writeln!(output)?;
@@ -77,12 +150,51 @@ pub(super) fn inspect(args: &InspectArgs, mut output: impl Write, mut report: im
     Ok(Exit::Done)
 }
 
+/// Says whether the model fits.
+///
+/// # Errors
+///
+/// If that cannot be written.
+fn check(args: &CheckArgs, mut output: impl Write, report: impl Write) -> anyhow::Result<Exit> {
+    let live = match load(&args.source, &args.access)? {
+        Ok((_, live)) => live,
+        Err(error) => return refuse(&args.source, error, report),
+    };
+    let found = live.model.contract().profile.name();
+    match args.profile.map(Profile::name) {
+        Some(wanted) if wanted != found => {
+            refuse(&args.source, format_args!("it is of profile {found}, not {wanted}"), report)
+        }
+        _ => {
+            writeln!(output, "model `{}` fits: {}, profile {found}", args.source, described(&live))?;
+            Ok(Exit::Done)
+        }
+    }
+}
+
+/// Writes the model to a file, once it has passed its checks.
+///
+/// # Errors
+///
+/// If the file or what is said of it cannot be written.
+fn fetch(args: &FetchArgs, mut output: impl Write, report: impl Write) -> anyhow::Result<Exit> {
+    let (bytes, live) = match load(&args.source, &args.access)? {
+        Ok(loaded) => loaded,
+        Err(error) => return refuse(&args.source, error, report),
+    };
+    replace_file(&args.output, &bytes, 0o644).with_context(|| format!("cannot write {}", args.output.display()))?;
+    // The form of sha256sum, so that it checks the file.
+    writeln!(output, "{}  {}", live.model.sha256(), args.output.display())?;
+    Ok(Exit::Done)
+}
+
 /// All there is to say about a model, in the order in which it is said.
 #[derive(Serialize)]
 struct Inspection<'a> {
     name: &'a str,
     version: &'a str,
     source: String,
+    resolved: Option<&'a str>,
     contract: &'static str,
     profile: &'static str,
     bytes: usize,
@@ -117,7 +229,7 @@ struct Class<'a> {
 }
 
 impl<'a> Inspection<'a> {
-    fn of(model: &'a Model) -> Self {
+    fn of(Live { model, origin }: &'a Live) -> Self {
         let contract = model.contract();
         let names = expected_names();
         let thresholds = contract.thresholds.iter().map(|threshold| threshold.is_finite().then_some(*threshold));
@@ -127,6 +239,7 @@ impl<'a> Inspection<'a> {
             name: model.name(),
             version: model.version(),
             source: model.source().to_string(),
+            resolved: origin.resolved.as_deref(),
             contract: CONTRACT_VERSION,
             profile: contract.profile.name(),
             bytes: model.bytes(),
@@ -152,6 +265,9 @@ impl<'a> Inspection<'a> {
         let Replacements { nan, pos_inf, neg_inf } = &self.non_finite;
         writeln!(output, "model            {name} {version}")?;
         writeln!(output, "source           {source}")?;
+        if let Some(resolved) = self.resolved {
+            writeln!(output, "which is         {resolved}")?;
+        }
         writeln!(output, "contract         {contract}")?;
         writeln!(output, "profile          {profile}")?;
         writeln!(output, "size             {bytes} bytes")?;
@@ -160,7 +276,7 @@ impl<'a> Inspection<'a> {
         writeln!(
             output,
             "explanations     {}",
-            if self.explains { "yes" } else { "no, the file has no sample counts" }
+            if self.explains { "yes" } else { "no, it is a stacking or has no sample counts" }
         )?;
         writeln!(output, "features         {}", self.features)?;
         writeln!(output, "unused features  {}", or_none(&self.unused_features.join(", ")))?;
@@ -191,7 +307,7 @@ mod tests {
 
     fn run(source: &str, json: bool) -> (Exit, String, String) {
         let (mut output, mut report) = (Vec::new(), Vec::new());
-        let args = InspectArgs { source: source.parse().unwrap(), json };
+        let args = InspectArgs { source: source.parse().unwrap(), json, access: AccessArgs::default() };
         let exit = inspect(&args, &mut output, &mut report).unwrap();
         (exit, String::from_utf8(output).unwrap(), String::from_utf8(report).unwrap())
     }

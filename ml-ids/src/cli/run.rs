@@ -18,15 +18,16 @@ use tokio::{sync::watch, task::JoinHandle, time::interval};
 use super::{
     decap::DecapArgs,
     exit::Exit,
+    keep::{KeepArgs, Models},
     presence::{PERIOD, Presence},
     response,
-    serve::{ListenArgs, ModelArgs},
-    wiring::{SensorView, load_model, shutdown_signal},
+    serve::ListenArgs,
+    source::ModelArgs,
+    wiring::{SensorView, shutdown_signal},
 };
 use crate::{
     api::{self, AppState, Limits},
-    detect::{Judge, Pipeline, Stats, StatsSnapshot},
-    model::Model,
+    detect::{Judge, Pipeline, Stats, StatsSnapshot, Watchers, drift::DriftWatch},
     respond::{BlockOptions, BlockState, Responder},
     sensor::{
         AttachMode, Drain, DrainReport, InterfacePattern, Options, PIN_DIRECTORY, Sensor, SensorError, SensorState,
@@ -41,6 +42,7 @@ Examples:
   ml-ids run -i eth0 -i eth1 --attach mirror   two mirror (SPAN) ports
   ml-ids run -i 'veth*' -i wg0                 all veth interfaces, those that come later too, and a tunnel
   ml-ids run -i eth0 --model forest.onnx --log-dir /var/log/ml-ids
+  ml-ids run -i eth0 --model mlflow:ids@production --model-refresh 1m --shadow mlflow:ids@candidate
   ml-ids run -i eth0 --pin                     goes on with the same flows after a restart or an upgrade
   ml-ids run -i eth0 --ignore udp:53 --allow 10.0.0.0/8
   ml-ids run -i eth0 --block-dry-run           what would be blocked
@@ -101,6 +103,8 @@ pub(super) struct Args {
     listen: ListenArgs,
     #[command(flatten)]
     model: ModelArgs,
+    #[command(flatten)]
+    keep: KeepArgs,
 }
 
 /// Runs until SIGINT or SIGTERM.
@@ -130,16 +134,16 @@ async fn watch_interfaces(mut args: Args) -> Result<Exit> {
     let server = tokio::spawn(api::serve(listener, Arc::clone(&state), api_stopped));
 
     let loading = tokio::select! {
-        model = load_model(&args.model.model, &state) => Some(model),
+        models = Models::load(&args.model, &args.keep, &state) => Some(models),
         _ = shutdown.wait_for(|stop| *stop) => None,
     };
     let code = match loading {
         None => Exit::Done,
         Some(Err(error)) => {
-            eprintln!("error: model {} is refused: {:#}", args.model.model, anyhow::Error::from(error));
+            eprintln!("error: {error:#}");
             Exit::BadInput
         }
-        Some(Ok(model)) => match start(&args, model, &state) {
+        Some(Ok(models)) => match start(&args, &models, &state) {
             Ok(running) => {
                 // The sender lives as long as the process; an error would mean that it is ending anyway.
                 let _ = shutdown.wait_for(|stop| *stop).await;
@@ -174,9 +178,9 @@ struct Running {
     responder: Arc<Responder>,
 }
 
-fn start(args: &Args, model: Arc<Model>, state: &AppState) -> Result<Running> {
+fn start(args: &Args, models: &Models, state: &AppState) -> Result<Running> {
     let options = Options {
-        profile: model.contract().profile,
+        profile: models.handle().current().model.contract().profile,
         decap: args.decap.tunnels(),
         max_flows: args.max_flows,
         ring_bytes: args.ring_bytes,
@@ -196,12 +200,16 @@ fn start(args: &Args, model: Arc<Model>, state: &AppState) -> Result<Running> {
         })?;
     let block = args.response.block().map(|options| sensor.filter_maps().map(|maps| (options, maps))).transpose()?;
     let responder = Arc::new(Responder::start(args.response.allow(), block, &args.log_dir)?);
-    let journal = sensor.journal();
-    let (pipeline, sink) =
-        Pipeline::start(Judge::new(model), Arc::clone(&responder), sinks, Arc::clone(&stats), move |records| {
-            journal.count_judged(records);
-        })
-        .context("cannot start the scoring thread")?;
+    let (journal, drift) = (sensor.journal(), Arc::new(DriftWatch::default()));
+    let (pipeline, sink) = Pipeline::start(
+        Judge::new(models.handle()),
+        Arc::clone(&responder),
+        sinks,
+        Watchers { stats: Arc::clone(&stats), drift: Arc::clone(&drift), shadow: models.shadow() },
+        move |records| journal.count_judged(records),
+    )
+    .context("cannot start the scoring thread")?;
+    state.set_model_watch(drift);
     let presence = Arc::new(Mutex::new(Presence::begin(&args.log_dir, args.pin)));
     let reporting = report_presence(Arc::clone(&presence), Arc::clone(&sensor_state));
     let drain = sensor.drain(&options, sink)?;

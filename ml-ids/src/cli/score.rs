@@ -17,11 +17,13 @@ use super::{
     extract::{Jobs, WRITE_SIZE, create, name, progress, read_at, refuse_same_file},
     rows::{RowError, RowSource},
     score_capture::{self, Scored, score_capture},
+    source::{ModelArgs, download_bar, show},
+    tally::{Tally, write_drift},
 };
 use crate::{
-    detect::Judge,
+    detect::{Judge, drift::Counts},
     features::FeatureVector,
-    model::{Model, Score, Source},
+    model::{Keeper, Model, ModelHandle, Score},
     offline::{
         Capture,
         pipeline::{Options, ReadAt},
@@ -46,9 +48,8 @@ pub(super) struct ScoreArgs {
     /// Where the verdicts go; - is standard output
     #[arg(short, long, value_name = "FILE|-", default_value = "-")]
     pub output: PathBuf,
-    /// Model: embedded, or a path to an .onnx file
-    #[arg(long, value_name = "SOURCE", default_value_t)]
-    pub model: Source,
+    #[command(flatten)]
+    pub model: ModelArgs,
     /// How verdicts are written
     #[arg(long, value_enum, default_value_t = Format::Jsonl)]
     pub format: Format,
@@ -56,17 +57,6 @@ pub(super) struct ScoreArgs {
     pub decap: DecapArgs,
     #[command(flatten)]
     pub jobs: Jobs,
-}
-
-/// What was scored.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Tally {
-    /// Rows with a verdict.
-    pub scored: u64,
-    /// Verdicts that are alerts.
-    pub alerts: u64,
-    /// Rows that could not be read.
-    pub bad: u64,
 }
 
 /// Runs the command.
@@ -77,9 +67,14 @@ pub(super) struct Tally {
 /// error and shows in the exit code.
 pub(super) fn run(args: &ScoreArgs) -> anyhow::Result<Exit> {
     let mut report = io::stderr();
-    let model = match Model::load(&args.model) {
-        Ok(model) => model,
-        Err(error) => return refuse(&mut report, format_args!("error: model {} is refused: {error}", args.model)),
+    let bar = download_bar();
+    let loaded = Keeper::start(args.model.keeper_options()?, &|received, total| show(&bar, received, total));
+    bar.finish_and_clear();
+    let models = match loaded {
+        Ok(keeper) => keeper.handle(),
+        Err(error) => {
+            return refuse(&mut report, format_args!("error: model {} is refused: {error}", args.model.source()));
+        }
     };
     let name = name(&args.input, "standard input");
     let source::Source { file, size, identity } = match source::open(&args.input) {
@@ -95,11 +90,11 @@ pub(super) fn run(args: &ScoreArgs) -> anyhow::Result<Exit> {
             Ok(capture) => {
                 let read_at = read_at(&file, size.filter(|_| !packed), &progress);
                 let read_at = read_at.as_ref().map(|read_at| read_at as ReadAt<'_>);
-                score_a_capture(capture, read_at, model, &name, args, &mut report)
+                score_a_capture(capture, read_at, models, &name, args, &mut report)
             }
             Err(error) => refuse(&mut report, format_args!("error: {name}: {error}")),
         },
-        Ok(input) => score_a_csv(input, &model, &name, args, &mut report),
+        Ok(input) => score_a_csv(input, &models.current().model, &name, args, &mut report),
         Err(error) => refuse(&mut report, format_args!("error: cannot read {name}: {error}")),
     };
     progress.finish_and_clear();
@@ -119,16 +114,17 @@ fn open_output(path: &Path) -> anyhow::Result<impl Write> {
 fn score_a_capture(
     capture: Capture<impl Read + Send>,
     read_at: Option<ReadAt<'_>>,
-    model: Model,
+    models: Arc<ModelHandle>,
     name: &str,
     args: &ScoreArgs,
     report: &mut impl Write,
 ) -> anyhow::Result<Exit> {
-    let judge = Judge::new(Arc::new(model));
+    let judge = Judge::new(models);
     let options = Options { jobs: args.jobs.count(), read_at, batch: score_capture::BATCH };
-    let Scored { tally, packets, damage } =
+    let Scored { tally, counts, packets, damage } =
         score_capture(capture, &judge, args.decap.tunnels(), &options, open_output(&args.output)?, args.format)?;
     writeln!(report, "{name}: {packets} packets, {} flows scored, {} alerts", tally.scored, tally.alerts)?;
+    write_drift(report, name, &judge.model(), &tally, &counts)?;
     damage.map_or(Ok(Exit::Done), |error| refuse(report, format_args!("error: {name}: {error}")))
 }
 
@@ -143,9 +139,10 @@ fn score_a_csv(
         Ok(rows) => rows,
         Err(error) => return refuse(report, format_args!("error: {name}: {error}")),
     };
-    let Tally { scored, alerts, bad } =
-        score_rows(&mut rows, model, open_output(&args.output)?, args.format, &mut *report)?;
+    let (tally, counts) = score_rows(&mut rows, model, open_output(&args.output)?, args.format, &mut *report)?;
+    let Tally { scored, alerts, bad, .. } = tally;
     writeln!(report, "{name}: {scored} rows scored, {alerts} alerts, {bad} rows not readable")?;
+    write_drift(report, name, model, &tally, &counts)?;
     Ok(if bad == 0 { Exit::Done } else { Exit::BadInput })
 }
 
@@ -195,9 +192,9 @@ pub(super) fn score_rows(
     output: impl Write,
     format: Format,
     mut report: impl Write,
-) -> anyhow::Result<Tally> {
+) -> anyhow::Result<(Tally, Counts)> {
     let mut writer = VerdictWriter::new(output, format, rows.id_columns().to_vec(), model.contract().classes.clone())?;
-    let mut tally = Tally::default();
+    let (mut tally, mut counts) = (Tally::default(), Counts::default());
     let (mut ids, mut features) = (Vec::with_capacity(BATCH), Vec::with_capacity(BATCH));
     loop {
         let row = rows.next();
@@ -216,7 +213,7 @@ pub(super) fn score_rows(
             None => {}
         }
         if features.len() == BATCH || at_end {
-            score_batch(model, &ids, &features, &mut writer, &mut tally)?;
+            score_batch(model, &ids, &features, &mut writer, (&mut tally, &mut counts))?;
             ids.clear();
             features.clear();
         }
@@ -227,7 +224,7 @@ pub(super) fn score_rows(
     if tally.bad > MAX_REPORTED {
         writeln!(report, "{} more rows are not readable", tally.bad - MAX_REPORTED)?;
     }
-    Ok(tally)
+    Ok((tally, counts))
 }
 
 fn score_batch(
@@ -235,12 +232,13 @@ fn score_batch(
     ids: &[Vec<String>],
     features: &[FeatureVector],
     writer: &mut VerdictWriter<impl Write>,
-    tally: &mut Tally,
+    (tally, counts): (&mut Tally, &mut Counts),
 ) -> anyhow::Result<()> {
-    for (ids, score) in ids.iter().zip(model.score(features)?) {
-        tally.scored += 1;
-        tally.alerts += u64::from(score.alert);
-        writer.write(ids, &score)?;
+    for ((ids, row), score) in ids.iter().zip(features).zip(model.score(features)?) {
+        let far = model.out_of_distribution(row);
+        tally.count(score.alert, far);
+        counts.add(model.contract(), row, &score, score.alert, far);
+        writer.write(ids, &score, far)?;
     }
     writer.flush()
 }
@@ -263,7 +261,7 @@ impl<W: Write> VerdictWriter<W> {
             Format::Jsonl => Output::Jsonl(output),
             Format::Csv => {
                 let mut writer = csv::Writer::from_writer(output);
-                let own = ["label", "class", "probability", "alert"];
+                let own = ["label", "class", "probability", "alert", "out_of_distribution"];
                 writer.write_record(id_columns.iter().chain(&own)).map_err(io::Error::from)?;
                 Output::Csv(Box::new(writer))
             }
@@ -271,17 +269,18 @@ impl<W: Write> VerdictWriter<W> {
         Ok(Self { output, id_columns, classes })
     }
 
-    fn write(&mut self, ids: &[String], score: &Score) -> anyhow::Result<()> {
+    fn write(&mut self, ids: &[String], score: &Score, far: bool) -> anyhow::Result<()> {
         let Self { output, id_columns, classes } = self;
         let label = classes.get(score.class).map_or("", String::as_str);
         match output {
             Output::Jsonl(output) => {
-                write_json(&mut *output, id_columns, ids, label, score).map_err(io::Error::from)?;
+                write_json(&mut *output, id_columns, ids, label, (score, far)).map_err(io::Error::from)?;
                 output.write_all(b"\n")?;
             }
             Output::Csv(writer) => {
                 let Score { class, probability, alert, .. } = score;
-                let own = [label.to_owned(), class.to_string(), probability.to_string(), alert.to_string()];
+                let own =
+                    [label.to_owned(), class.to_string(), probability.to_string(), alert.to_string(), far.to_string()];
                 writer.write_record(ids.iter().chain(&own)).map_err(io::Error::from)?;
             }
         }
@@ -302,7 +301,7 @@ fn write_json(
     id_columns: &[&str],
     ids: &[String],
     label: &str,
-    score: &Score,
+    (score, far): (&Score, bool),
 ) -> Result<(), serde_json::Error> {
     let mut serializer = serde_json::Serializer::new(output);
     let mut object = serializer.serialize_map(None)?;
@@ -317,6 +316,7 @@ fn write_json(
     // As float32, so that 0.1 is not written as 0.10000000149011612.
     object.serialize_entry("probability", &score.probability)?;
     object.serialize_entry("alert", &score.alert)?;
+    object.serialize_entry("out_of_distribution", &far)?;
     object.end()
 }
 
@@ -329,7 +329,7 @@ mod tests {
         let model = Model::embedded().unwrap();
         let mut rows = CsvRows::new(text.as_bytes(), &[]).unwrap();
         let (mut output, mut report) = (Vec::new(), Vec::new());
-        let tally = score_rows(&mut rows, &model, &mut output, format, &mut report).unwrap();
+        let (tally, _) = score_rows(&mut rows, &model, &mut output, format, &mut report).unwrap();
         (tally, String::from_utf8(output).unwrap(), String::from_utf8(report).unwrap())
     }
 
@@ -364,7 +364,7 @@ mod tests {
         let text = header() + &line(1, "0").replace("flow 1", "\"flow, 1\"");
         let (_, output, _) = score(&text, Format::Csv);
         let mut lines = output.lines();
-        assert_eq!(lines.next(), Some("Flow ID,Src Port,label,class,probability,alert"));
+        assert_eq!(lines.next(), Some("Flow ID,Src Port,label,class,probability,alert,out_of_distribution"));
         assert!(lines.next().unwrap().starts_with("\"flow, 1\",1,"), "{output}");
         assert_eq!(lines.next(), None);
     }
@@ -387,7 +387,7 @@ mod tests {
         let args = |input: &Path| ScoreArgs {
             input: input.to_owned(),
             output: output.clone(),
-            model: Source::Embedded,
+            model: ModelArgs::default(),
             format: Format::Jsonl,
             decap: DecapArgs::default(),
             jobs: Jobs { jobs: 2 },

@@ -4,9 +4,9 @@ use std::io::{Read, Write};
 
 use ml_ids_common::{Decap, FlowRecord};
 
-use super::score::Tally;
+use super::tally::Tally;
 use crate::{
-    detect::Judge,
+    detect::{Judge, Judged, drift::Counts},
     offline::{
         Capture, CaptureError, Replay,
         pipeline::{self, Options},
@@ -17,11 +17,13 @@ use crate::{
 /// Flows scored together.
 pub(super) const BATCH: usize = 256;
 /// Columns after the features and the label.
-const COLUMNS: [&str; 4] = ["Class", "Probability", "Alert", "Reason"];
+const COLUMNS: [&str; 5] = ["Class", "Probability", "Alert", "Reason", "Out Of Distribution"];
 
 /// What was scored, and what was wrong with the capture.
 pub(super) struct Scored {
     pub(super) tally: Tally,
+    /// How the flows compare with the training data.
+    pub(super) counts: Counts,
     pub(super) packets: u64,
     pub(super) damage: Option<CaptureError>,
 }
@@ -41,41 +43,43 @@ pub(super) fn score_capture<R: Read + Send>(
     let mut replay = Replay::new(judge.model().contract().profile).with_decap(decap);
     let format = RowFormat::new(format, &COLUMNS);
     output.write_all(format.header().as_bytes())?;
-    let mut tally = Tally::default();
+    let (mut tally, mut counts) = (Tally::default(), Counts::default());
     let damage = pipeline::replay(
         capture,
         &mut replay,
         options,
         |records| rows(records, judge, &format),
         |rows| {
-            let (bytes, part) = rows?;
-            tally.scored += part.scored;
-            tally.alerts += part.alerts;
+            let (bytes, part, counted) = rows?;
+            tally.add(&part);
+            counts.merge(&counted);
             output.write_all(&bytes)?;
             anyhow::Ok(())
         },
     )?;
     output.flush()?;
-    Ok(Scored { tally, packets: replay.counters().ingress.seen, damage })
+    Ok(Scored { tally, counts, packets: replay.counters().ingress.seen, damage })
 }
 
-fn rows(mut records: Vec<FlowRecord>, judge: &Judge, format: &RowFormat) -> anyhow::Result<(Vec<u8>, Tally)> {
+fn rows(mut records: Vec<FlowRecord>, judge: &Judge, format: &RowFormat) -> anyhow::Result<(Vec<u8>, Tally, Counts)> {
     records.retain(FlowRecord::is_tcp_or_udp);
-    let classes = &judge.model().contract().classes;
-    let (mut bytes, mut tally) = (Vec::new(), Tally::default());
-    for verdict in judge.judge(records)? {
-        tally.scored += 1;
-        tally.alerts += u64::from(verdict.alert);
-        let label = classes.get(verdict.score.class).map_or("", String::as_str);
+    let (mut bytes, mut tally, mut counts) = (Vec::new(), Tally::default(), Counts::default());
+    let Judged { model, verdicts } = judge.judge(records)?;
+    let contract = model.contract();
+    for verdict in verdicts {
+        tally.count(verdict.alert, verdict.out_of_distribution && !verdict.untrained);
+        counts.add_verdict(contract, &verdict);
+        let label = contract.classes.get(verdict.score.class).map_or("", String::as_str);
         let extra = [
             Value::Number(verdict.score.class as f64),
             Value::Number(shortest(verdict.score.probability)),
             Value::Flag(verdict.alert),
             Value::Text(verdict.record.reason().name()),
+            Value::Flag(verdict.out_of_distribution),
         ];
         format.row(&mut bytes, &verdict.record, &verdict.features, label, &extra);
     }
-    Ok((bytes, tally))
+    Ok((bytes, tally, counts))
 }
 
 /// The float64 that prints as the float32 does: 0.1, not 0.10000000149011612.
@@ -92,7 +96,7 @@ mod tests {
 
     #[test]
     fn any_number_of_threads_gives_the_same_verdicts_in_the_same_order() {
-        let judge = Judge::new(Arc::new(Model::embedded().unwrap()));
+        let judge = Judge::new(Arc::new(Model::embedded().unwrap().into()));
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/handmade/random.pcap");
         let score = |jobs| {
             let options = Options { jobs: NonZeroUsize::new(jobs).unwrap(), read_at: None, batch: BATCH };

@@ -11,16 +11,16 @@ use tokio::net::{TcpListener, lookup_host};
 
 use super::{
     exit::Exit,
-    wiring::{load_model, shutdown_signal},
+    keep::{KeepArgs, Models},
+    source::ModelArgs,
+    wiring::shutdown_signal,
 };
-use crate::{
-    api::{self, AppState, Limits, TimeUnit},
-    model::Source,
-};
+use crate::api::{self, AppState, Limits, TimeUnit};
 
 const EXAMPLES: &str = "\
 Examples:
   ml-ids serve
+  ml-ids serve --model mlflow:ids@production --mlflow-tracking-uri https://mlflow.example.org --model-refresh 1m
   curl -s http://127.0.0.1:8000/health
   curl -s http://127.0.0.1:8000/predict -H 'content-type: application/json' -d '{\"Flow Duration\": 4987, \"Total Fwd Packets\": 12}'";
 
@@ -40,14 +40,6 @@ pub(super) struct ListenArgs {
     pub(super) client_time_unit: TimeUnit,
 }
 
-/// Which model.
-#[derive(clap::Args, Clone, Debug)]
-pub(super) struct ModelArgs {
-    /// Model: embedded, or a path to an .onnx file
-    #[arg(long, env = "ML_IDS_MODEL", default_value = "embedded", value_name = "SOURCE")]
-    pub(super) model: Source,
-}
-
 /// Serve the API alone: no capture, no privileges
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
@@ -56,6 +48,8 @@ pub(super) struct Args {
     listen: ListenArgs,
     #[command(flatten)]
     model: ModelArgs,
+    #[command(flatten)]
+    keep: KeepArgs,
 }
 
 /// Why a server did not come up.
@@ -160,7 +154,7 @@ pub(super) fn run(args: Args) -> Result<Exit> {
     ended
 }
 
-async fn serve(Args { listen, model: ModelArgs { model: source } }: Args) -> Result<Exit> {
+async fn serve(Args { listen, model, keep }: Args) -> Result<Exit> {
     let listener = match listen.bind().await {
         Ok(listener) => listener,
         Err(error) => return Ok(error.report()),
@@ -169,11 +163,11 @@ async fn serve(Args { listen, model: ModelArgs { model: source } }: Args) -> Res
     let state = Arc::new(AppState::new(Limits::default(), listen.client_time_unit, false));
     let server = tokio::spawn(api::serve(listener, Arc::clone(&state), shutdown.clone()));
     let loaded = tokio::select! {
-        loaded = load_model(&source, &state) => Some(loaded),
+        loaded = Models::load(&model, &keep, &state) => Some(loaded),
         _ = shutdown.wait_for(|stop| *stop) => None,
     };
     if let Some(Err(error)) = loaded {
-        eprintln!("error: model {source} is refused: {:#}", anyhow::Error::from(error));
+        eprintln!("error: {error:#}");
         return Ok(Exit::BadInput);
     }
     server.await.context("the API server failed")?;

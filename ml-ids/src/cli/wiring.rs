@@ -1,4 +1,4 @@
-//! What `run` and `serve` share: the model behind the API, the sensor behind `/health`, and how both come and go.
+//! What `run` and `serve` share: the sensor behind `/health`, and how both end.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -12,13 +12,13 @@ use tokio::{
 
 use crate::{
     api::{
-        AppState, Attach, BlockHealth, Contribution, Egress, FlowBooks, HookPackets, Ingress, InterfaceHealth,
-        InterfaceState, ModelCard, PacketBooks, Prediction, Predictor, SensorHealth, SensorSnapshot, TableFill,
-        VerdictCounts,
+        Attach, BlockHealth, Egress, FlowBooks, HookPackets, Ingress, InterfaceHealth, InterfaceState, ModelWatch,
+        PacketBooks, SensorHealth, SensorSnapshot, TableFill, VerdictCounts,
     },
-    detect::Stats,
-    features::FeatureVector,
-    model::{Model, ModelError, Source},
+    detect::{
+        Stats,
+        drift::{DriftReport, DriftWatch},
+    },
     respond::{BlockState, Responder},
     sensor::{self, EgressHook, IngressHook, SensorState, WatchedInterface},
 };
@@ -26,40 +26,9 @@ use crate::{
 /// Share of the flow table above which the sensor calls itself degraded.
 const TABLE_NEARLY_FULL: f64 = 0.9;
 
-/// The model as the API asks for it.
-struct ModelPredictor(Arc<Model>);
-
-impl Predictor for ModelPredictor {
-    fn card(&self) -> ModelCard {
-        let model = &self.0;
-        ModelCard {
-            name: model.name().to_owned(),
-            version: model.version().to_owned(),
-            source: model.source().to_string(),
-            sha256: model.sha256().to_owned(),
-            profile: model.contract().profile.name(),
-            loaded_at: model.loaded_at().into(),
-            classes: model.contract().classes.clone(),
-        }
-    }
-
-    fn predict(&self, rows: &[FeatureVector]) -> Result<Vec<Prediction>, String> {
-        let scores = self.0.score(rows).map_err(|error| error.to_string())?;
-        let predictions = scores.into_iter().map(|score| Prediction {
-            class: score.class,
-            probability: score.probability,
-            probabilities: score.probabilities,
-            alert: score.alert,
-        });
-        Ok(predictions.collect())
-    }
-
-    fn explain(&self, row: &FeatureVector) -> Option<Vec<Contribution>> {
-        let contributions = self.0.explain(row)?;
-        let contributions = contributions
-            .into_iter()
-            .map(|part| Contribution { feature: part.feature, contribution: part.contribution });
-        Some(contributions.collect())
+impl ModelWatch for DriftWatch {
+    fn report(&self) -> DriftReport {
+        Self::report(self)
     }
 }
 
@@ -181,39 +150,6 @@ fn books(counters: &HookCounters) -> HookPackets {
     let skipped: BTreeMap<&'static str, u64> =
         Skip::ALL.iter().zip(counters.skipped).map(|(reason, count)| (reason.name(), count)).collect();
     HookPackets { seen: counters.seen, seen_bytes: counters.seen_bytes, in_flow: counters.in_flow, skipped }
-}
-
-/// Loads the model off the event loop and puts it behind the API.
-pub(super) async fn load_model(source: &Source, state: &AppState) -> Result<Arc<Model>, ModelError> {
-    if std::env::var_os("MLFLOW_MODEL_NAME").is_some() && *source == Source::Embedded {
-        warn!(
-            "MLFLOW_MODEL_NAME is set, but this version loads models from files only; the embedded model runs. \
-             Name a file with --model"
-        );
-    }
-    let wanted = source.clone();
-    let loaded = tokio::task::spawn_blocking(move || Model::load(&wanted)).await;
-    let loaded = loaded.unwrap_or_else(|error| Err(ModelError::Panicked(error.to_string())));
-    match loaded {
-        Ok(model) => {
-            let model = Arc::new(model);
-            info!(
-                "model {} {} from {}: profile {}, {} trees, sha256 {}",
-                model.name(),
-                model.version(),
-                model.source(),
-                model.contract().profile.name(),
-                model.trees(),
-                model.sha256()
-            );
-            state.set_predictor(Arc::new(ModelPredictor(Arc::clone(&model))));
-            Ok(model)
-        }
-        Err(error) => {
-            state.set_model_failure(error.to_string());
-            Err(error)
-        }
-    }
 }
 
 /// Turns true at the first SIGINT or SIGTERM. A second one ends the process at once.

@@ -1,9 +1,12 @@
 //! From finished flows to verdicts: features, model, sinks, and the books of what became of each flow.
 
+pub mod drift;
 mod pipeline;
+mod shadow;
 mod stats;
 mod verdict;
 
-pub use pipeline::{Pipeline, QUEUE_BATCHES};
+pub use pipeline::{Pipeline, QUEUE_BATCHES, Watchers};
+pub use shadow::{Disagreement, Shadow, ShadowCounts};
 pub use stats::{Stats, StatsSnapshot};
-pub use verdict::{Judge, Verdict};
+pub use verdict::{Judge, Judged, Verdict};

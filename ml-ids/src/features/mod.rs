@@ -7,6 +7,7 @@ mod flow_id;
 mod names;
 mod table;
 mod view;
+mod words;
 
 use ml_ids_common::{FlowRecord, Profile};
 
@@ -14,6 +15,7 @@ pub use flow_id::FlowId;
 pub use names::{Dialect, find};
 pub use table::{FEATURES, Feature};
 pub use view::{FlowView, Moments, Side};
+pub use words::Words;
 
 /// Number of features of CIC-IDS2017.
 pub const FEATURE_COUNT: usize = 78;

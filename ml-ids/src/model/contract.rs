@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 
 use super::{
+    distribution::Distribution,
     ensemble::MAX_CLASSES,
     predictor::Kind,
     probes::{ProbeError, Probes},
@@ -80,6 +81,9 @@ pub enum ContractError {
     /// `ml_ids.unused_features` names something that is no feature, or that the trees do look at.
     #[error("`ml_ids.unused_features`: {0}")]
     UnusedFeatures(String),
+    /// The training distribution is not what it should be.
+    #[error("`ml_ids.distribution`: {0}")]
+    Distribution(String),
 }
 
 /// What becomes of values that are not finite, decided at training.
@@ -149,6 +153,8 @@ pub struct Contract {
     pub inputs_sha256: Map<String, Value>,
     /// What was measured at training; null if the file does not say.
     pub metrics: Value,
+    /// What the training data looked like; `None` if the file does not say.
+    pub distribution: Option<Distribution>,
 }
 
 /// The names that `ml_ids.features` has to list, in order.
@@ -173,6 +179,13 @@ impl Contract {
             None => None,
         };
         probes.as_ref().map_or(Ok(()), |probes| probes.check_shape(classes.len()))?;
+        let unused_features = match metadata.optional("ml_ids.unused_features") {
+            Some(_) => {
+                parse_unused(&metadata.json::<Vec<_>>("ml_ids.unused_features", "a JSON array of names")?, &names)?
+            }
+            None => Vec::new(),
+        };
+        let distribution = metadata.optional("ml_ids.distribution");
         Ok(Self {
             name: metadata.name("ml_ids.name")?,
             version: metadata.name("ml_ids.version")?,
@@ -182,12 +195,6 @@ impl Contract {
             classes,
             thresholds,
             non_finite: parse_non_finite(&metadata.json("ml_ids.non_finite", "a JSON object")?)?,
-            unused_features: match metadata.optional("ml_ids.unused_features") {
-                Some(_) => {
-                    parse_unused(&metadata.json::<Vec<_>>("ml_ids.unused_features", "a JSON array of names")?, &names)?
-                }
-                None => Vec::new(),
-            },
             training_data: metadata.text("ml_ids.training_data"),
             citation: metadata.text("ml_ids.citation"),
             date: metadata.text("ml_ids.date"),
@@ -199,6 +206,8 @@ impl Contract {
                 Some(_) => metadata.json("ml_ids.metrics", "JSON")?,
                 None => Value::Null,
             },
+            distribution: distribution.map(|text| Distribution::parse(text, &unused_features)).transpose()?,
+            unused_features,
         })
     }
 }

@@ -351,8 +351,7 @@ impl<'a> Builder<'a> {
             return Err(EnsembleError::NotProbabilities { least, most });
         }
         let mut forest = self.forest;
-        // What a boosted node adds to a score is no share of the training rows below it.
-        if !boosted && self.table.cover.is_some() && adds_up(&forest, &self.cover) {
+        if self.table.cover.is_some() && adds_up(&forest, &self.cover) {
             forest.cover = Some(self.cover);
         }
         Ok(forest.finish())

@@ -3,6 +3,9 @@
 //! A node's value for a class is what the training rows below it got on average. The roots' values are the base rate;
 //! each branch taken moves the value, and the move is credited to the branch's feature. Base rate and all moves
 //! together are the leaf values, which is the score (Saabas; exact for the path, not a Shapley value).
+//!
+//! What boosted trees add up is a class's raw score, before the softmax, so that is what is explained of them: no part of
+//! a probability belongs to a single feature there.
 
 use std::sync::OnceLock;
 
@@ -14,7 +17,7 @@ use crate::features::FEATURE_COUNT;
 pub struct Contribution {
     /// Index of the feature, 0 to 77.
     pub feature: usize,
-    /// What it added to the class's probability; negative if it spoke against the class.
+    /// What it added to the class's score; negative if it spoke against the class.
     pub contribution: f32,
 }
 
@@ -38,7 +41,8 @@ impl NodeValues {
     /// The score of `class` before anything is known of the row.
     pub(super) fn base_rate(&self, forest: &Forest, class: usize) -> Option<f32> {
         let values = self.of(forest, class)?;
-        Some(forest.roots.iter().map(|&root| f64::from(values[root as usize])).sum::<f64>() as f32)
+        let start = forest.base.as_ref().and_then(|base| base.get(class)).copied().unwrap_or(0.0);
+        Some((start + forest.roots.iter().map(|&root| f64::from(values[root as usize])).sum::<f64>()) as f32)
     }
 
     /// What each feature of `row` adds to the base rate of `class`, the greatest effect first.

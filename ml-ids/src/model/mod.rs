@@ -1,33 +1,39 @@
 //! Models: untrusted ONNX files with a contract.
 //!
 //! ```text
-//! source ─► scan ─► contract ─► graph ─► meaning ─► linear ─┐
-//!                                 │                         ├─► predictor ─► Model ─► score, explain
-//!                                 └─► ensemble ─► trees ────┘        ▲
-//!                                         reference (tract), probes ─┘ before it is one
+//! source, remote, cache ─► scan ─► contract ─► graph ─► meaning ─► linear ─┐
+//!          ▲                                     │                         ├─► predictor ─► Model ─► score, explain
+//!        keeper                                  └─► ensemble ─► trees ────┘        ▲
+//!          └─► handle                                    reference (tract), probes ─┘ before it is one
 //! ```
 //!
 //! A [`Model`] has been checked by construction. Loading runs in a thread of its own that may panic without harm; what
 //! is refused is refused with a reason.
 
+mod cache;
 mod constant;
 mod contract;
+mod distribution;
 mod ensemble;
 mod explain;
 mod faults;
 mod graph;
+mod handle;
+mod keeper;
 mod linear;
 mod meaning;
 mod operator;
 mod predictor;
 mod probes;
+mod reasons;
 mod reference;
+mod remote;
 mod scan;
 mod score;
 mod softmax;
 mod source;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod trees;
@@ -36,25 +42,40 @@ mod wire;
 
 use std::{fmt, sync::Arc, thread};
 
-pub(crate) use self::contract::expected_names;
+use sha2::{Digest as _, Sha256};
+use thiserror::Error;
+use time::OffsetDateTime;
+
+pub(crate) use self::{
+    cache::replace_file,
+    contract::expected_names,
+    distribution::{Edges, MAX_BINS},
+    keeper::described,
+};
 pub use self::{
+    cache::{Cache, CacheError},
     contract::{BENIGN, Contract, ContractError, NonFinite, VERSION as CONTRACT_VERSION},
+    distribution::Distribution,
     explain::Contribution,
     faults::{EnsembleError, NodeFault, WeightFault},
     graph::GraphError,
+    handle::{Live, ModelHandle, Origin},
+    keeper::{Keeper, KeeperOptions, RefreshError, Refreshed},
     predictor::Kind,
     probes::{ProbeError, Probes},
+    reasons::{Explanation, Reason, Space},
+    remote::{
+        AwsKey, Credentials, FetchError, Fetched, Fetcher, Mark, MlflowOptions, Patience, Progress, RemoteOptions,
+        S3Options,
+    },
     scan::ScanError,
     score::{Score, ScoreError},
-    source::{DEFAULT_MAX_BYTES, Source, SourceError},
+    source::{Auth, DEFAULT_MAX_BYTES, Pick, Registered, Secret, Source, SourceError, WebUrl},
     walk::InstructionSet,
     wire::WireError,
 };
 use self::{explain::NodeValues, predictor::Predictor, score::verdict, trees::Forest};
 use crate::features::{FEATURE_COUNT, FeatureVector};
-use sha2::{Digest as _, Sha256};
-use thiserror::Error;
-use time::OffsetDateTime;
 
 /// Rows that are evaluated at once. Beyond a few hundred nothing is gained (docs/models.md), and this bounds the memory.
 const CHUNK: usize = 1024;
@@ -67,6 +88,9 @@ pub enum ModelError {
     /// It cannot be read.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// It cannot be fetched.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
     /// Its SHA-256 is not the one that was asked for.
     #[error("the model's SHA-256 is {found}, expected {expected}")]
     Sha256 {
@@ -94,6 +118,17 @@ pub enum ModelError {
         contract: usize,
         /// Classes of the trees, or of what is made of them.
         model: usize,
+    },
+    /// Its features follow another profile than the flows that are counted.
+    #[error(
+        "the model is of profile {found} and flows are counted by profile {running}; restart the sensor to change the \
+         profile"
+    )]
+    Profile {
+        /// The model's.
+        found: &'static str,
+        /// The sensor's.
+        running: &'static str,
     },
     /// It is of another kind than it says.
     #[error("`ml_ids.kind` says {contract} and the graph is a {graph} model")]
@@ -180,7 +215,12 @@ impl Model {
         Self::from_bytes(&source.read(options.max_bytes)?, source.clone(), options)
     }
 
-    fn from_bytes(bytes: &[u8], source: Source, options: &LoadOptions) -> Result<Self, ModelError> {
+    /// Loads a model whose bytes have been read from `source`.
+    ///
+    /// # Errors
+    ///
+    /// If it is refused.
+    pub fn from_bytes(bytes: &[u8], source: Source, options: &LoadOptions) -> Result<Self, ModelError> {
         let sha256 = hex(&Sha256::digest(bytes));
         if let Some(expected) = &options.sha256
             && !expected.eq_ignore_ascii_case(&sha256)
@@ -211,9 +251,10 @@ impl Model {
         score(&self.contract, &self.predictor, rows)
     }
 
-    /// What each feature added to the probability of the row's most probable class, the greatest effect first.
-    /// Together with [`Model::base_rate`] of that class they are its probability. `None` if the file does not say how
-    /// many training rows reached each node.
+    /// What each feature added to the score of the row's most probable class, the greatest effect first. Together with
+    /// [`Model::base_rate`] of that class they are the score: the probability of a forest, the raw score of boosted trees.
+    /// `None` for a stacking, which has no exact explanation, and if the file does not say how many training rows
+    /// reached each node.
     #[must_use]
     pub fn explain(&self, row: &FeatureVector) -> Option<Vec<Contribution>> {
         self.forest.cover.as_ref()?;
@@ -223,10 +264,34 @@ impl Model {
         self.node_values.explain(&self.forest, &row, operator::most_probable(&probabilities))
     }
 
-    /// The probability of `class` before anything is known of a row; `None` where [`Model::explain`] is.
+    /// The score of `class` before anything is known of a row; `None` where [`Model::explain`] is.
     #[must_use]
     pub fn base_rate(&self, class: usize) -> Option<f32> {
         self.node_values.base_rate(&self.forest, class)
+    }
+
+    /// Why the row gets its class, ready to be told. `None` where [`Model::explain`] is, and if there is no verdict.
+    #[must_use]
+    pub fn explanation(&self, row: &FeatureVector) -> Option<Explanation> {
+        let contributions = self.explain(row)?;
+        let class = self.score(std::slice::from_ref(row)).ok()?.first()?.class;
+        let space = if self.kind() == Kind::Boosted { Space::Margin } else { Space::Probability };
+        Some(Explanation { class, space, base: self.base_rate(class)?, contributions })
+    }
+
+    /// Whether the row lies far outside what the model was trained on, so that its verdict is a guess. False if the file
+    /// does not say what that was.
+    #[must_use]
+    pub fn out_of_distribution(&self, row: &FeatureVector) -> bool {
+        let known = self.contract.distribution.as_ref();
+        known.is_some_and(|known| known.far(&self.contract.non_finite.apply_all(row)).next().is_some())
+    }
+
+    /// In which features it does, in words.
+    #[must_use]
+    pub fn far_outside(&self, row: &FeatureVector) -> Vec<String> {
+        let known = self.contract.distribution.as_ref();
+        known.map_or_else(Vec::new, |known| known.far_in_words(row, &self.contract.non_finite.apply_all(row)))
     }
 
     /// What the model says about itself.

@@ -306,6 +306,22 @@ pub(super) fn metadata(classes: usize) -> Vec<(String, String)> {
     .to_vec()
 }
 
+/// A distribution in which every feature is spread evenly over the edges 1 to 9 from 0 to 10, after a change.
+pub(super) fn distribution(edit: impl FnOnce(&mut serde_json::Value)) -> String {
+    let feature = serde_json::json!({
+        "edges": [1, 2, 3, 4, 5, 6, 7, 8, 9], "shares": [0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1],
+        "benign_shares": [0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1],
+        "min": 0, "max": 10, "benign": [0, 1, 5, 9, 9.5],
+    });
+    let mut value = serde_json::json!({
+        "rows": 1000, "benign_rows": 900, "benign_alert_rate": 0.01, "rows_benign_heldout": 200,
+        "features": vec![feature; 78],
+        "score": {"edges": [0.5], "shares": [0.5, 0.5], "benign_shares": [0.99, 0.01]},
+    });
+    edit(&mut value);
+    value.to_string()
+}
+
 /// A whole model around an operator.
 pub(super) fn model_of(node: NodeProto, classes: usize) -> ModelProto {
     let set = |domain: &str, version| OperatorSetIdProto { domain: domain.into(), version };
@@ -326,6 +342,18 @@ pub(super) fn model_of(node: NodeProto, classes: usize) -> ModelProto {
         }),
         ..Default::default()
     }
+}
+
+/// A model that knows its training data; see [`two_trees`] and [`distribution`].
+pub(crate) fn model_with_distribution(edit: impl FnOnce(&mut serde_json::Value)) -> Model {
+    let mut proto = sound();
+    proto.metadata_props.push(StringStringEntryProto { key: "ml_ids.distribution".into(), value: distribution(edit) });
+    load(&proto).unwrap()
+}
+
+/// The same model when it does not.
+pub(crate) fn model_without_distribution() -> Model {
+    load(&sound()).unwrap()
 }
 
 /// The model of [`two_trees`].

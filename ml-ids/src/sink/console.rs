@@ -27,7 +27,11 @@ pub(super) fn write(verdict: &Verdict, model: &Model) {
         state.forward.length_sum + state.backward.length_sum,
         record.duration_us() as f64 / 1e6,
         record.reason().name(),
-        if verdict.untrained { " (unlike any training flow)" } else { "" },
+        match verdict {
+            Verdict { untrained: true, .. } => " (unlike any training flow)",
+            Verdict { out_of_distribution: true, .. } => " (far outside the training data)",
+            _ => "",
+        },
     );
 }
 

@@ -5,11 +5,11 @@
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use ml_ids_common::FlowRecord;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::console::protocol_name;
-use crate::{detect::Verdict, features::FEATURES, model::Model};
+use crate::{detect::Verdict, model::Model};
 
 /// Features named in an alert.
 const TOP_FEATURES: usize = 5;
@@ -57,6 +57,7 @@ pub fn event(verdict: &Verdict, model: &Model, interface: Option<&str>) -> Value
             "score": verdict.score.probability,
             "threshold": contract.thresholds.get(verdict.score.class).copied().filter(|_| verdict.score.class != 0),
             "untrained": verdict.untrained,
+            "out_of_distribution": verdict.out_of_distribution,
         },
     });
     if verdict.alert
@@ -72,25 +73,30 @@ pub fn event(verdict: &Verdict, model: &Model, interface: Option<&str>) -> Value
             }),
         );
         if let Some(Value::Object(ml)) = fields.get_mut("ml") {
-            ml.insert("top".to_owned(), top(verdict, model));
+            explain(ml, verdict, model);
         }
+    }
+    if verdict.out_of_distribution
+        && let Some(Value::Object(ml)) = event.get_mut("ml")
+    {
+        let mut far = model.far_outside(&verdict.features);
+        far.truncate(TOP_FEATURES);
+        ml.insert("far_outside".to_owned(), far.into());
     }
     event
 }
 
-/// The features that moved the model most towards its class; empty when the model cannot explain itself exactly.
-fn top(verdict: &Verdict, model: &Model) -> Value {
-    let mut contributions = model.explain(&verdict.features).unwrap_or_default();
-    contributions.sort_by(|left, right| right.contribution.abs().total_cmp(&left.contribution.abs()));
-    contributions
-        .iter()
-        .take(TOP_FEATURES)
-        .filter_map(|contribution| {
-            let feature = FEATURES.get(contribution.feature)?;
-            let value = verdict.features.get(contribution.feature)?;
-            Some(json!({ "feature": feature.name, "value": value, "contribution": contribution.contribution }))
-        })
-        .collect()
+/// The features that moved the model most towards its class, and from where; none when it cannot explain itself
+/// exactly.
+fn explain(ml: &mut Map<String, Value>, verdict: &Verdict, model: &Model) {
+    let Some(explanation) = model.explanation(&verdict.features) else {
+        ml.insert("top".to_owned(), json!([]));
+        return;
+    };
+    let top = explanation.reasons(model.contract(), &verdict.features, TOP_FEATURES);
+    let explained = json!({ "space": explanation.space, "base": explanation.base, "score": explanation.score() });
+    ml.insert("explained".to_owned(), explained);
+    ml.insert("top".to_owned(), json!(top));
 }
 
 /// A time as events have it.

@@ -4,5 +4,7 @@ mod clients;
 mod errors;
 mod health;
 mod hostile;
+mod model;
+mod reload;
 mod shapes;
 mod support;

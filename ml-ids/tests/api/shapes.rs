@@ -36,9 +36,11 @@ async fn single_answer_has_all_of_its_parts() {
     assert_eq!(answer["probabilities"], json!({"BENIGN": 0.25, "DoS Hulk": 0.75}));
     assert_eq!(answer["model"], json!({"name": "threshold", "version": "3", "profile": "fixed"}));
     let explanation = json!([
-        {"feature": "Flow Duration", "value": 2e6, "contribution": -0.5},
-        {"feature": "Destination Port", "value": 0.0, "contribution": 0.1},
+        {"feature": "Flow Duration", "value": 2e6, "contribution": -0.5, "text": "Flow Duration 2 s -0.50"},
+        {"feature": "Destination Port", "value": 0.0, "contribution": 0.1, "text": "Destination Port 0 +0.10"},
     ]);
+    assert_eq!(answer["explained"], json!({"space": "probability", "base": 0.25, "score": 0.75}));
+    assert_eq!(answer["out_of_distribution"], false);
     // 0.1 of a float32 is written as 0.1, not as its float64 neighbour.
     assert_eq!(answer["explanation"], explanation);
     let warning = answer["warnings"][0].as_str().unwrap();

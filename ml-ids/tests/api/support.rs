@@ -7,7 +7,9 @@ use std::{
 };
 
 use ml_ids::{
-    api::{AppState, Contribution, Limits, ModelCard, Prediction, Predictor, TimeUnit, serve},
+    api::{
+        AppState, Contribution, Explanation, Limits, ModelCard, ModelDetails, Prediction, Predictor, TimeUnit, serve,
+    },
     features::FeatureVector,
 };
 use serde_json::Value;
@@ -51,6 +53,8 @@ impl Predictor for Threshold {
             name: "threshold".to_owned(),
             version: "3".to_owned(),
             source: "embedded".to_owned(),
+            resolved: None,
+            cached: false,
             sha256: "00".repeat(32),
             profile: "fixed",
             loaded_at: SystemTime::UNIX_EPOCH,
@@ -68,15 +72,34 @@ impl Predictor for Threshold {
         let score = |row: &FeatureVector| {
             let class = usize::from(row[1] > LONG_FLOW);
             let probabilities = if class == 1 { vec![0.25, 0.75] } else { vec![0.9, 0.1] };
-            Prediction { class, probability: probabilities[class], probabilities, alert: class == 1 }
+            Prediction {
+                class,
+                probability: probabilities[class],
+                probabilities,
+                alert: class == 1,
+                out_of_distribution: false,
+            }
         };
         Ok(rows.iter().map(score).collect())
     }
 
-    fn explain(&self, _: &FeatureVector) -> Option<Vec<Contribution>> {
-        let weak = Contribution { feature: 0, contribution: 0.1 };
-        let strong = Contribution { feature: 1, contribution: -0.5 };
-        Some(vec![weak, strong])
+    fn explain(&self, row: &FeatureVector, most: usize) -> Option<Explanation> {
+        let part = |feature, value, contribution, text: &str| Contribution {
+            feature,
+            value,
+            contribution,
+            text: text.to_owned(),
+        };
+        let mut contributions = vec![
+            part("Flow Duration", row[1], -0.5, "Flow Duration 2 s -0.50"),
+            part("Destination Port", row[0], 0.1, "Destination Port 0 +0.10"),
+        ];
+        contributions.truncate(most);
+        Some(Explanation { space: "probability", base: 0.25, score: 0.75, contributions })
+    }
+
+    fn details(&self) -> ModelDetails {
+        ModelDetails { kind: "threshold", ..ModelDetails::default() }
     }
 }
 

@@ -14,7 +14,7 @@ pub(crate) use python::interpreter as training_python;
 /// What to set up.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Also install what the tests use: network tools, and the Python environment of `training/`
+    /// Also install what the tests use: network tools, the Python environment of `training/`, an MLflow server and an S3 service (some 15 minutes and 2 GB)
     #[arg(long)]
     tests: bool,
 }
@@ -36,5 +36,6 @@ pub(crate) fn build_tools() -> anyhow::Result<Way> {
 /// Provides what the tests need.
 pub(crate) fn test_tools() -> anyhow::Result<()> {
     tools::provide()?;
-    python::provide()
+    python::provide()?;
+    python::provide_mlflow()
 }

@@ -1,4 +1,5 @@
-//! The Python environment of `training/`: made once in the cache, made anew when its list of packages changes.
+//! The Python environments of `training/` and of the tests' MLflow server: made once in the cache, made anew when their
+//! list of packages changes.
 
 use std::{fs, path::PathBuf, process::Command};
 
@@ -10,39 +11,68 @@ use crate::{process, workspace};
 /// The list that the environment was made from, kept inside it.
 const STAMP: &str = "ml-ids-requirements.txt";
 
-/// The environment's Python.
+/// An environment: its list of packages in `training/`, and its folder in the cache.
+struct Environment {
+    requirements: &'static str,
+    folder: &'static str,
+    purpose: &'static str,
+}
+
+const TRAINING: Environment = Environment { requirements: "requirements.txt", folder: "venv", purpose: "training/" };
+const MLFLOW: Environment = Environment {
+    requirements: "requirements-mlflow.txt",
+    folder: "venv-mlflow",
+    purpose: "the tests' MLflow server (1 GB)",
+};
+
+/// The Python of the training environment.
 pub(crate) fn interpreter() -> anyhow::Result<PathBuf> {
-    Ok(folder()?.join("bin/python"))
+    TRAINING.interpreter()
 }
 
-fn folder() -> anyhow::Result<PathBuf> {
-    Ok(workspace::cache()?.join("venv"))
-}
-
-/// Makes the environment unless it is there and of today's list.
+/// Makes the training environment unless it is there and of today's list.
 pub(super) fn provide() -> anyhow::Result<()> {
-    let requirements = workspace::root().join("training/requirements.txt");
-    if !requirements.exists() {
-        return Ok(());
+    TRAINING.provide()
+}
+
+/// Makes the MLflow server's environment unless it is there and of today's list.
+pub(super) fn provide_mlflow() -> anyhow::Result<()> {
+    MLFLOW.provide()
+}
+
+impl Environment {
+    fn interpreter(&self) -> anyhow::Result<PathBuf> {
+        Ok(self.folder()?.join("bin/python"))
     }
-    let wanted =
-        fs::read_to_string(&requirements).with_context(|| format!("cannot read {}", requirements.display()))?;
-    let folder = folder()?;
-    let stamp = folder.join(STAMP);
-    if interpreter()?.exists() && fs::read_to_string(&stamp).is_ok_and(|made_from| made_from == wanted) {
-        return Ok(());
+
+    fn folder(&self) -> anyhow::Result<PathBuf> {
+        Ok(workspace::cache()?.join(self.folder))
     }
-    needs_venv()?;
-    eprintln!("making a Python environment for training/ in {}", folder.display());
-    // The stamp goes first: an environment that is left half made is made anew.
-    let _ = fs::remove_file(&stamp);
-    process::visible(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
-    let mut install = Command::new(interpreter()?);
-    install
-        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"])
-        .arg(&requirements);
-    process::twice(&mut install)?;
-    fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))
+
+    fn provide(&self) -> anyhow::Result<()> {
+        let requirements = workspace::root().join("training").join(self.requirements);
+        if !requirements.exists() {
+            return Ok(());
+        }
+        let wanted =
+            fs::read_to_string(&requirements).with_context(|| format!("cannot read {}", requirements.display()))?;
+        let folder = self.folder()?;
+        let stamp = folder.join(STAMP);
+        if self.interpreter()?.exists() && fs::read_to_string(&stamp).is_ok_and(|made_from| made_from == wanted) {
+            return Ok(());
+        }
+        needs_venv()?;
+        eprintln!("making a Python environment for {} in {}", self.purpose, folder.display());
+        // The stamp goes first: an environment that is left half made is made anew.
+        let _ = fs::remove_file(&stamp);
+        process::visible(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
+        let mut install = Command::new(self.interpreter()?);
+        install
+            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"])
+            .arg(&requirements);
+        process::twice(&mut install)?;
+        fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))
+    }
 }
 
 fn needs_venv() -> anyhow::Result<()> {

@@ -1,9 +1,14 @@
 //! Programs that the end-to-end tests start.
 
+use std::{path::Path, process::Command};
+
 use anyhow::bail;
 
 use super::apt;
-use crate::process;
+use crate::{process, workspace};
+
+/// An S3 service that checks signatures, from crates.io: no distribution has one.
+const S3: (&str, &str) = ("s3s-fs", "0.14.1");
 
 /// A program and the Debian package that brings it.
 struct Tool {
@@ -26,6 +31,28 @@ const TOOLS: [Tool; 9] = [
 
 /// Installs the missing ones.
 pub(super) fn provide() -> anyhow::Result<()> {
+    provide_packaged()?;
+    provide_s3()
+}
+
+/// Builds the S3 service into the cache unless it is there.
+fn provide_s3() -> anyhow::Result<()> {
+    let (name, version) = S3;
+    let tools = workspace::cache()?.join("tools");
+    let is_there = |program: &Path| {
+        let said = process::stdout(Command::new(program).arg("--version"));
+        said.is_some_and(|said| said.contains(version))
+    };
+    if is_there(&tools.join("bin").join(name)) {
+        return Ok(());
+    }
+    eprintln!("building {name} {version}, an S3 service for the tests (takes some minutes)");
+    let mut install = process::cargo(["install", "--locked", name, "--version", version, "--features", "binary"]);
+    install.args(["--force", "--root"]).arg(tools);
+    process::twice(&mut install)
+}
+
+fn provide_packaged() -> anyhow::Result<()> {
     let missing: Vec<&Tool> = TOOLS.iter().filter(|tool| process::find(tool.program).is_none()).collect();
     if missing.is_empty() {
         return Ok(());

@@ -1,7 +1,9 @@
 //! What a loaded model does, and that broken files are refused with a reason.
 
 mod contracts;
+mod distributions;
 mod ensembles;
+mod explanations;
 mod files;
 mod graphs;
 mod kinds;
@@ -24,8 +26,8 @@ use tract_onnx::{
 use super::{
     LoadOptions, Model, ModelError, Source,
     testing::{
-        Random, Tree, attribute, boosted, constant, ensemble, floats, graph, initialiser, integers, load, load_bytes,
-        model_of, operator, plain, refusal, sound, stacking, tensor_type, text,
+        Random, Tree, attribute, boosted, constant, distribution, ensemble, floats, graph, initialiser, integers, load,
+        load_bytes, model_of, operator, plain, refusal, sound, stacking, tensor_type, text,
     },
 };
 use crate::features::FeatureVector;

@@ -1,4 +1,8 @@
-//! Where a model comes from, and reading it into memory within limits.
+//! Where a model comes from, and reading what lies on this host into memory within limits; `remote` reads the rest.
+
+mod registered;
+mod secret;
+mod web;
 
 use std::{
     borrow::Cow,
@@ -12,14 +16,21 @@ use std::{
 
 use thiserror::Error;
 
+pub use self::{
+    registered::{Pick, Registered},
+    secret::{Auth, Secret},
+    web::WebUrl,
+};
+
 /// Largest model file that is read unless the caller says otherwise, in bytes.
 pub const DEFAULT_MAX_BYTES: u64 = 256 << 20;
 
 /// The model that is part of the program; `models/default.md` says what it is.
-static EMBEDDED: &[u8] = include_bytes!("../../../models/default.onnx");
+static EMBEDDED: &[u8] = include_bytes!("../../../../models/default.onnx");
 
-/// Prefixes of sources that are not files, refused by name instead of searched for on the disk.
-const REMOTE: [&str; 5] = ["mlflow:", "models:/", "s3://", "http://", "https://"];
+/// What a source may look like, for errors.
+const SPELLINGS: &str = "`embedded`, the path of an .onnx file, mlflow:NAME@ALIAS, mlflow:NAME/VERSION, \
+                         s3://BUCKET/KEY or https://…";
 
 /// Where a model comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,17 +40,43 @@ pub enum Source {
     Embedded,
     /// An ONNX file.
     File(PathBuf),
+    /// A model in an MLflow registry.
+    Registered(Registered),
+    /// An object in S3 or what speaks its language.
+    S3 {
+        /// The bucket.
+        bucket: String,
+        /// The object's key.
+        key: String,
+    },
+    /// An address on the web.
+    Web(WebUrl),
 }
 
 /// Why a source could not be understood or read.
 #[derive(Debug, Error)]
 pub enum SourceError {
     /// The source is empty.
-    #[error("the model source is empty; give `embedded` or the path of an .onnx file")]
+    #[error("the model source is empty; give {SPELLINGS}")]
     Empty,
-    /// A kind of source that this version cannot read.
-    #[error("model source `{0}` is not supported by this version: use a file")]
-    NotSupported(String),
+    /// It begins like a registered model and does not go on like one.
+    #[error(
+        "model source `{0}` names no registered model; write mlflow:NAME@ALIAS, mlflow:NAME/VERSION, mlflow:NAME for \
+         the newest version, or models:/NAME/STAGE"
+    )]
+    Registered(String),
+    /// It begins like an object in S3 and does not go on like one.
+    #[error("model source `{0}` names no object; write s3://BUCKET/KEY")]
+    S3(String),
+    /// It is no address on the web. Not shown, as it may hold a password.
+    #[error("this is no address; write https://HOST/PATH")]
+    Address,
+    /// Something else with `://`, which is nobody's file.
+    #[error("model source `{0}` is of an unknown kind; give {SPELLINGS}")]
+    Unknown(String),
+    /// It does not lie on this host.
+    #[error("model source `{0}` has to be fetched first: `ml-ids model fetch {0} -o FILE`")]
+    Remote(String),
     /// The file cannot be opened or read.
     #[error("cannot read model file `{path}`: {error}")]
     Unreadable {
@@ -66,12 +103,26 @@ impl FromStr for Source {
 
     fn from_str(text: &str) -> Result<Self, SourceError> {
         match text {
-            "" => Err(SourceError::Empty),
-            "embedded" => Ok(Self::Embedded),
-            _ if REMOTE.iter().any(|prefix| text.starts_with(prefix)) => {
-                Err(SourceError::NotSupported(text.to_owned()))
+            "" => return Err(SourceError::Empty),
+            "embedded" => return Ok(Self::Embedded),
+            _ => {}
+        }
+        if let Some(registered) = Registered::parse(text) {
+            return registered.map(Self::Registered);
+        }
+        match text.split_once("://") {
+            Some(("s3", object)) => match object.split_once('/') {
+                Some((bucket, key)) if !bucket.is_empty() && !key.is_empty() => {
+                    Ok(Self::S3 { bucket: bucket.to_owned(), key: key.to_owned() })
+                }
+                _ => Err(SourceError::S3(text.to_owned())),
+            },
+            Some(("http" | "https", _)) => text.parse().map(Self::Web),
+            // A path may hold anything, but hardly begins with a scheme.
+            Some((scheme, _)) if scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte)) => {
+                Err(SourceError::Unknown(format!("{scheme}://…")))
             }
-            path => Ok(Self::File(PathBuf::from(path))),
+            _ => Ok(Self::File(PathBuf::from(text))),
         }
     }
 }
@@ -81,21 +132,32 @@ impl fmt::Display for Source {
         match self {
             Self::Embedded => f.write_str("embedded"),
             Self::File(path) => path.display().fmt(f),
+            Self::Registered(registered) => registered.fmt(f),
+            Self::S3 { bucket, key } => write!(f, "s3://{bucket}/{key}"),
+            Self::Web(url) => url.fmt(f),
         }
     }
 }
 
 impl Source {
+    /// Whether the model lies on another host, or may.
+    #[must_use]
+    pub const fn is_remote(&self) -> bool {
+        matches!(self, Self::Registered(_) | Self::S3 { .. } | Self::Web(_))
+    }
+
     /// Reads the model's bytes into memory. Never a memory map: what another process writes to the file after the
     /// checks would then change the checked model. A named pipe is waited for until its writer has closed it.
     ///
     /// # Errors
     ///
-    /// If the file is missing, neither a regular file nor a pipe, or larger than `max_bytes`.
+    /// If the file is missing, neither a regular file nor a pipe, or larger than `max_bytes`; or if the model does not
+    /// lie on this host.
     pub fn read(&self, max_bytes: u64) -> Result<Cow<'static, [u8]>, SourceError> {
         let path = match self {
             Self::Embedded => return Ok(Cow::Borrowed(EMBEDDED)),
             Self::File(path) => path,
+            Self::Registered(_) | Self::S3 { .. } | Self::Web(_) => return Err(SourceError::Remote(self.to_string())),
         };
         let unreadable = |error| SourceError::Unreadable { path: path.clone(), error };
         // Opening a pipe waits for its writer, as it should; opening a device may wait for ever, so it must not.
@@ -133,12 +195,22 @@ mod tests {
     }
 
     #[test]
-    fn remote_sources_are_refused_with_what_to_do() {
-        for text in ["mlflow:ids@prod", "models:/ids/1", "s3://bucket/key", "http://host/m", "https://host/m"] {
-            let message = text.parse::<Source>().unwrap_err().to_string();
-            assert_eq!(message, format!("model source `{text}` is not supported by this version: use a file"));
+    fn remote_sources_are_told_from_paths_and_shown_as_they_were_written() {
+        for text in ["mlflow:ids@prod", "mlflow:ids/1", "s3://bucket/a/b.onnx", "https://host/m", "http://host:1/m"] {
+            let source: Source = text.parse().unwrap();
+            assert!(!matches!(source, Source::File(_) | Source::Embedded), "{text}");
+            assert_eq!(source.to_string(), text);
+            assert!(matches!(source.read(1), Err(SourceError::Remote(_))));
         }
-        assert!(matches!("".parse::<Source>(), Err(SourceError::Empty)));
+    }
+
+    #[test]
+    fn what_is_no_source_is_refused_with_the_spellings() {
+        for text in ["", "s3://bucket", "s3:///key", "mlflow:", "https://", "ftp://host/m", "S3://bucket/key"] {
+            let error = text.parse::<Source>().unwrap_err().to_string();
+            assert!(error.contains("s3://") || error.contains("https://") || error.contains("mlflow:"), "{error}");
+        }
+        assert_eq!("a b://c".parse::<Source>().unwrap(), Source::File("a b://c".into()));
     }
 
     #[test]

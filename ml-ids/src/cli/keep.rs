@@ -1,0 +1,342 @@
+//! The model of a running sensor: loaded behind the API, looked after, replaced when its source has another, and watched by
+//! a second one that decides nothing.
+
+use std::{
+    collections::BTreeMap,
+    hash::{BuildHasher as _, RandomState},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use log::{info, warn};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::sleep,
+};
+
+use super::source::ModelArgs;
+use crate::{
+    api::{
+        AppState, ClassDetails, Contribution, Explanation, ModelCard, ModelDetails, ModelSource, Prediction, Predictor,
+        ReloadError, ReloadStatus, Reloaded, ShadowHealth,
+    },
+    detect::{Shadow, ShadowCounts},
+    features::FeatureVector,
+    model::{
+        Keeper, KeeperOptions, Live, Model, ModelError, ModelHandle, Reason, RefreshError, Refreshed, Source, Space,
+        described,
+    },
+};
+
+/// Most frequent pairs of labels that `/health` shows.
+const SHOWN_PAIRS: usize = 10;
+/// Longest wait between two looks after looks that failed, in intervals.
+const PATIENCE: u32 = 8;
+
+/// How the model of a running sensor changes.
+#[derive(clap::Args, Clone, Debug)]
+pub(super) struct KeepArgs {
+    /// Look for another model that often, and put it to work when it has passed its checks; for example 30s or 5m. Without it
+    /// only POST /model/reload and SIGHUP do
+    #[arg(long, env = "ML_IDS_MODEL_REFRESH", value_name = "DURATION", value_parser = interval, help_heading = "Model")]
+    model_refresh: Option<Duration>,
+    /// A second model that scores the same flows and only reports where it disagrees, in /health and in the log
+    #[arg(long, env = "ML_IDS_SHADOW", value_name = "SOURCE", help_heading = "Model")]
+    shadow: Option<Source>,
+}
+
+/// The models of a running sensor.
+pub(super) struct Models {
+    keeper: Arc<Keeper>,
+    shadow: Option<(Arc<Keeper>, Arc<Shadow>)>,
+}
+
+impl Models {
+    /// Loads the models off the event loop and puts the first behind the API.
+    ///
+    /// # Errors
+    /// When one is refused; `GET /health` says so too.
+    pub(super) async fn load(args: &ModelArgs, keep: &KeepArgs, state: &Arc<AppState>) -> Result<Self> {
+        let loaded = Self::load_both(args, keep, state).await;
+        if let Err(error) = &loaded {
+            state.set_model_failure(format!("{error:#}"));
+        }
+        loaded
+    }
+
+    async fn load_both(args: &ModelArgs, keep: &KeepArgs, state: &Arc<AppState>) -> Result<Self> {
+        let keeper = start(args.keeper_options()?).await?;
+        let live = keeper.handle().current();
+        let profile = live.model.contract().profile;
+        info!(
+            "model {} {} from {}: profile {}, {} trees, sha256 {}",
+            live.model.name(),
+            live.model.version(),
+            live.origin.resolved.as_deref().unwrap_or(&args.source().to_string()),
+            profile.name(),
+            live.model.trees(),
+            live.model.sha256()
+        );
+        keeper.pin_profile(profile);
+        let shadow = match &keep.shadow {
+            None => None,
+            Some(source) => {
+                // The checksum is of the model that decides.
+                let options = args.access.keeper_options(source.clone())?.without_checksum();
+                let keeper = start(options).await.context("--shadow")?;
+                let live = keeper.handle().current();
+                let found = live.model.contract().profile;
+                if found != profile {
+                    bail!(
+                        "--shadow: model {source} is of profile {} and that of --model of {}; both must see the same features",
+                        found.name(),
+                        profile.name()
+                    );
+                }
+                keeper.pin_profile(profile);
+                info!("shadow model {}", described(&live));
+                let shadow = Arc::new(Shadow::start(keeper.handle()).context("cannot start the shadow's thread")?);
+                let counts = Arc::clone(&shadow);
+                keeper.on_change(move |_| counts.restart());
+                Some((keeper, shadow))
+            }
+        };
+        let models = Self { keeper, shadow };
+        let behind_api = {
+            let (state, shadow) = (Arc::downgrade(state), models.shadow());
+            move |live: &Live| {
+                if let Some(state) = state.upgrade() {
+                    state.set_predictor(Arc::new(ModelPredictor { live: live.clone(), shadow: shadow.clone() }));
+                }
+            }
+        };
+        behind_api(&live);
+        models.keeper.on_change(behind_api);
+        let shadow = models.shadow.as_ref().map(|(keeper, shadow)| (Arc::clone(keeper), Arc::clone(shadow)));
+        state.set_model_source(Arc::new(Self { keeper: Arc::clone(&models.keeper), shadow }));
+        models.look_after(keep.model_refresh);
+        Ok(models)
+    }
+
+    /// The model at work.
+    pub(super) fn handle(&self) -> Arc<ModelHandle> {
+        self.keeper.handle()
+    }
+
+    /// The second model.
+    pub(super) fn shadow(&self) -> Option<Arc<Shadow>> {
+        self.shadow.as_ref().map(|(_, shadow)| Arc::clone(shadow))
+    }
+
+    fn keepers(&self) -> impl Iterator<Item = &Arc<Keeper>> {
+        [Some(&self.keeper), self.shadow.as_ref().map(|(keeper, _)| keeper)].into_iter().flatten()
+    }
+
+    /// Looks for other models now and then, and at SIGHUP.
+    fn look_after(&self, every: Option<Duration>) {
+        for keeper in self.keepers() {
+            if let Some(every) = every {
+                tokio::spawn(refresh(Arc::clone(keeper), every));
+            }
+        }
+        let keepers: Vec<_> = self.keepers().cloned().collect();
+        match signal(SignalKind::hangup()) {
+            Ok(mut hangup) => {
+                tokio::spawn(async move {
+                    while hangup.recv().await.is_some() {
+                        info!("SIGHUP: looking for other models");
+                        for keeper in keepers.clone() {
+                            look(keeper, Keeper::reload).await;
+                        }
+                    }
+                });
+            }
+            Err(error) => warn!("cannot listen for SIGHUP: {error}"),
+        }
+    }
+}
+
+/// Loads a model off the event loop.
+async fn start(options: KeeperOptions) -> Result<Arc<Keeper>> {
+    let source = options.source.clone();
+    let started = tokio::task::spawn_blocking(move || Keeper::start(options, &|_, _| {})).await;
+    let started = started.unwrap_or_else(|error| Err(ModelError::Panicked(error.to_string())));
+    started.map(Arc::new).map_err(|error| anyhow!(error).context(format!("model {source} is refused")))
+}
+
+/// Looks at the source for ever.
+async fn refresh(keeper: Arc<Keeper>, every: Duration) {
+    let mut failures = 0;
+    loop {
+        sleep(wait(every, failures, RandomState::new().hash_one(failures))).await;
+        failures = if look(Arc::clone(&keeper), Keeper::refresh).await { 0 } else { failures + 1 };
+    }
+}
+
+/// One look, which says itself what came of it. Returns whether it went well.
+async fn look(keeper: Arc<Keeper>, how: fn(&Keeper) -> Result<Refreshed, RefreshError>) -> bool {
+    let looked = tokio::task::spawn_blocking(move || how(&keeper)).await;
+    !matches!(looked, Ok(Err(RefreshError::Model(_))) | Err(_))
+}
+
+/// The interval, longer after failures and never quite the same, so that a fleet does not ask all at once.
+fn wait(every: Duration, failures: u32, random: u64) -> Duration {
+    let longer = every * 2_u32.saturating_pow(failures).min(PATIENCE);
+    let share = (random % 1024) as f64 / 1024.0;
+    longer.mul_f64(0.8 + 0.2 * share)
+}
+
+impl ModelSource for Models {
+    fn reload(&self) -> Result<Reloaded, ReloadError> {
+        let (status, old, new) = match self.keeper.reload() {
+            Ok(Refreshed::Unchanged(live)) => (ReloadStatus::Unchanged, card(&live), card(&live)),
+            Ok(Refreshed::Swapped { old, new }) => (ReloadStatus::Swapped, card(&old), card(&new)),
+            Err(RefreshError::Busy) => return Err(ReloadError::Busy),
+            Err(RefreshError::Model(error @ (ModelError::Fetch(_) | ModelError::Source(_)))) => {
+                return Err(ReloadError::Source(error.to_string()));
+            }
+            Err(RefreshError::Model(error)) => return Err(ReloadError::Refused(error.to_string())),
+        };
+        Ok(Reloaded { status, old, new })
+    }
+
+    fn reasons(&self) -> Vec<String> {
+        let shadow = self.shadow.iter().flat_map(|(keeper, _)| keeper.reasons());
+        self.keeper.reasons().into_iter().chain(shadow.map(|reason| format!("shadow: {reason}"))).collect()
+    }
+
+    fn shadow(&self) -> Option<ShadowHealth> {
+        let shadow = &self.shadow.as_ref()?.1;
+        let ShadowCounts { compared, labels_differ, alerts_missed, alerts_added, skipped, failed, pairs } =
+            shadow.counts();
+        let mut pairs: Vec<_> =
+            pairs.into_iter().map(|(pair, count)| (format!("{} -> {}", pair.model, pair.shadow), count)).collect();
+        pairs.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        pairs.truncate(SHOWN_PAIRS);
+        Some(ShadowHealth {
+            model: card(&shadow.current()),
+            compared,
+            labels_differ,
+            alerts_missed,
+            alerts_added,
+            skipped,
+            failed,
+            disagreements: BTreeMap::from_iter(pairs),
+        })
+    }
+}
+
+/// One model as the API asks for it: whoever has taken it for a request keeps it until the answer.
+struct ModelPredictor {
+    live: Live,
+    shadow: Option<Arc<Shadow>>,
+}
+
+impl Predictor for ModelPredictor {
+    fn card(&self) -> ModelCard {
+        card(&self.live)
+    }
+
+    fn predict(&self, rows: &[FeatureVector]) -> Result<Vec<Prediction>, String> {
+        let model: &Arc<Model> = &self.live.model;
+        let scores = model.score(rows).map_err(|error| error.to_string())?;
+        if let Some(shadow) = &self.shadow {
+            shadow.offer(model, rows.iter().zip(&scores));
+        }
+        let predictions = scores.into_iter().zip(rows).map(|(score, row)| Prediction {
+            class: score.class,
+            probability: score.probability,
+            probabilities: score.probabilities,
+            alert: score.alert,
+            out_of_distribution: model.out_of_distribution(row),
+        });
+        Ok(predictions.collect())
+    }
+
+    fn explain(&self, row: &FeatureVector, most: usize) -> Option<Explanation> {
+        let explanation = self.live.model.explanation(row)?;
+        let contribution =
+            |Reason { feature, value, contribution, text }| Contribution { feature, value, contribution, text };
+        Some(Explanation {
+            space: match explanation.space {
+                Space::Probability => "probability",
+                Space::Margin => "margin",
+            },
+            base: explanation.base,
+            score: explanation.score(),
+            contributions: explanation
+                .reasons(self.live.model.contract(), row, most)
+                .into_iter()
+                .map(contribution)
+                .collect(),
+        })
+    }
+
+    fn details(&self) -> ModelDetails {
+        let (model, contract) = (&self.live.model, self.live.model.contract());
+        let thresholds = contract.thresholds.iter().map(|threshold| threshold.is_finite().then_some(*threshold));
+        let classes = contract.classes.iter().zip(thresholds);
+        ModelDetails {
+            kind: model.kind().name(),
+            runtime: "own evaluator".to_owned(),
+            bytes: model.bytes(),
+            trees: model.trees(),
+            nodes: model.nodes(),
+            depth: model.depth(),
+            explains: model.can_explain(),
+            classes: classes.map(|(name, threshold)| ClassDetails { name: name.clone(), threshold }).collect(),
+            date: contract.date.clone(),
+            training_data: contract.training_data.clone(),
+            citation: contract.citation.clone(),
+            inputs_sha256: contract.inputs_sha256.clone(),
+            metrics: contract.metrics.clone(),
+        }
+    }
+}
+
+fn card(Live { model, origin }: &Live) -> ModelCard {
+    ModelCard {
+        name: model.name().to_owned(),
+        version: model.version().to_owned(),
+        source: model.source().to_string(),
+        resolved: origin.resolved.clone(),
+        cached: origin.cached,
+        sha256: model.sha256().to_owned(),
+        profile: model.contract().profile.name(),
+        loaded_at: model.loaded_at().into(),
+        classes: model.contract().classes.clone(),
+    }
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text).map_err(|error| format!("{error}; write 30s, 5m or 1h"))?;
+    if duration < Duration::from_secs(1) || duration > Duration::from_secs(86_400) {
+        return Err("must be from 1s to 1day".to_owned());
+    }
+    Ok(duration)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_are_shorter_than_the_interval_and_grow_with_failures_up_to_a_limit() {
+        let every = Duration::from_secs(10);
+        for random in [0, 500, 1023, u64::MAX] {
+            let first = wait(every, 0, random);
+            assert!(first <= every && first >= Duration::from_secs(8), "{first:?}");
+            assert!(wait(every, 2, random) >= Duration::from_secs(32));
+            assert!(wait(every, 1000, random) <= every * PATIENCE);
+        }
+    }
+
+    #[test]
+    fn intervals_are_written_with_a_unit() {
+        assert_eq!(interval("5m"), Ok(Duration::from_secs(300)));
+        for text in ["5", "0s", "100ms", "2weeks", "soon"] {
+            assert!(interval(text).is_err(), "{text}");
+        }
+    }
+}
