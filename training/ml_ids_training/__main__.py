@@ -11,6 +11,7 @@ from pathlib import Path
 from . import DEFAULT_REPEATS
 from .errors import EXIT_FAILED, EXIT_OK, TrainingFailed, UnreadableInput, WrongUsage
 from .features import PROFILES
+from .settings import BALANCES, FOREST, KINDS
 
 EPILOG = """\
 exit codes: 0 done, 1 failed, 2 wrong usage, 3 input unreadable or malformed
@@ -21,6 +22,9 @@ example:
       --test-rows held-out.csv
   python -m ml_ids_training check models/default.onnx held-out.csv
 """
+
+#: The choice of `--model` that tries all kinds.
+BEST = "best"
 
 #: What the data is called in the contract unless --data-note says it better.
 DATA_NOTES = {
@@ -51,6 +55,35 @@ def _seed(text: str) -> int:
     return value
 
 
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError("must be above 0 and at most 1")
+    return value
+
+
+def _leaves(text: str) -> int:
+    value = int(text)
+    if value < 2:
+        raise argparse.ArgumentTypeError("must be at least 2")
+    return value
+
+
+def _rate(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1e15:
+        raise argparse.ArgumentTypeError("must be above 0")
+    return value
+
+
+def _class_weight(text: str) -> tuple[str, float]:
+    name, _, factor = text.rpartition("=")
+    value = float(factor)
+    if not name or not 0 < value < 1e6:
+        raise argparse.ArgumentTypeError("must be NAME=W with W above 0 and below a million")
+    return name, value
+
+
 def _date(text: str) -> str:
     try:
         return datetime.date.fromisoformat(text).isoformat()
@@ -63,7 +96,7 @@ def parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     main_parser = argparse.ArgumentParser(
         prog="python -m ml_ids_training",
-        description="Trains the random forest of ML-IDS and writes it as a checked ONNX file.",
+        description="Trains the models of ML-IDS and writes them as checked ONNX files.",
         epilog=EPILOG,
         formatter_class=raw,
     )
@@ -71,17 +104,49 @@ def parser() -> argparse.ArgumentParser:
 
     train = commands.add_parser(
         "train", help="CSV files of flows in, model out", epilog=EPILOG, formatter_class=raw,
-        description="Reads labelled flows, drops duplicates, fits a random forest, judges it on a random "
-        "and on a time-ordered split, exports it and compares the export with the forest.",
+        description="Reads labelled flows, drops duplicates, fits a model, chooses its thresholds for a false-alarm budget, judges "
+        "it on a random and on a time-ordered split, exports it and compares the export with the fitted model.",
     )
     train.add_argument("data", nargs="+", metavar="DATA", help="CSV or CSV.gz file, or a folder of them")
     train.add_argument("--profile", required=True, choices=PROFILES, help="feature semantics the data was made with")
     train.add_argument("--out", required=True, type=Path, metavar="FILE", help="model file to write (.onnx)")
     train.add_argument("--card", type=Path, metavar="FILE", help="model card to write (Markdown)")
     train.add_argument("--report", type=Path, metavar="DIR", help="folder for report.md and report.json")
-    train.add_argument("--test-rows", type=Path, metavar="FILE", help="write the held-out rows with the forest's answers")
-    train.add_argument("--trees", type=_positive, default=100, metavar="N", help="default: %(default)s")
+    train.add_argument("--test-rows", type=Path, metavar="FILE", help="write the held-out rows with the fitted model's answers")
+    train.add_argument(
+        "--model", choices=(*KINDS, BEST), default=FOREST,
+        help="kind of estimator; best tries all and exports the one with the best macro F1 of alerts in time order "
+        "within the budget; default: %(default)s",
+    )
+    train.add_argument("--trees", type=_positive, metavar="N", help="trees, or rounds of boosting; default: 100, boosted 120")
     train.add_argument("--max-depth", type=_positive, default=20, metavar="N", help="default: %(default)s")
+    train.add_argument("--min-leaf", type=_positive, metavar="N", help="least training rows in a leaf; default: 1, boosted 10")
+    train.add_argument(
+        "--max-features", type=_share, metavar="SHARE",
+        help="share of the columns that a split, or a boosted tree, may choose from; default: the square root of their "
+        "number for a split, 0.3 for a boosted tree",
+    )
+    train.add_argument("--leaves", type=_leaves, default=7, metavar="N", help="most leaves of a boosted tree; default: %(default)s")
+    train.add_argument("--learning-rate", type=_share, default=0.08, metavar="X", help="of boosting; default: %(default)s")
+    train.add_argument("--balance", choices=BALANCES, help="lifting of rare classes; default: balanced, boosted sqrt")
+    train.add_argument(
+        "--copies", type=_count, default=1, metavar="N",
+        help="copies of the training rows at another pace, against learning one network's times; default: %(default)s",
+    )
+    train.add_argument(
+        "--flows-per-day", type=_rate, default=100_000.0, metavar="N", help="harmless flows a day; default: %(default)g",
+    )
+    train.add_argument(
+        "--alerts-per-day", type=_rate, default=100.0, metavar="N",
+        help="alerts a day that they may raise, which thresholds are chosen for; default: %(default)g",
+    )
+    train.add_argument(
+        "--least-threshold", type=_share, default=0.6, metavar="P", help="no threshold is lower; default: %(default)s",
+    )
+    train.add_argument(
+        "--class-weight", type=_class_weight, action="append", default=[], metavar="NAME=W",
+        help="factor on the weight of one class, may be given several times",
+    )
     train.add_argument("--seed", type=_seed, default=20170703, metavar="N", help="default: %(default)s")
     train.add_argument("--jobs", type=_positive, default=2, metavar="N", help="threads while fitting; default: %(default)s")
     train.add_argument("--date", type=_date, metavar="YYYY-MM-DD", help="date in the contract; default: today (UTC)")
@@ -89,10 +154,18 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--model-version", metavar="TEXT", help="version in the contract; default: the date")
     train.add_argument("--data-note", metavar="TEXT", help="what the data is, for contract and card")
     train.add_argument("--limit-per-class", type=_positive, metavar="N", help="draw at most N rows of each label")
-    train.add_argument("--use-port", action="store_true", help="let the trees look at Destination Port")
+    train.add_argument("--use-port", action="store_true", help="let the model look at Destination Port")
+    train.add_argument(
+        "--leave-out", action="append", default=[], metavar="COLUMN",
+        help="a column the model must not look at, as MachineLearningCVE spells it, may be given several times",
+    )
     train.add_argument(
         "--compare-port", action=argparse.BooleanOptionalAction, default=True,
         help="also judge the other choice of --use-port (two more fits; on by default)",
+    )
+    train.add_argument(
+        "--fit-all", action="store_true",
+        help="export a model of all rows; what is reported stays measured on models that had not seen the rows",
     )
     train.add_argument(
         "--repeats", type=_count, default=DEFAULT_REPEATS, metavar="N",
@@ -109,10 +182,14 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from .forest import Settings
+    from .budget import Budget
     from .report import summary
+    from .settings import Settings
     from .train import Request, train
 
+    if arguments.alerts_per_day > arguments.flows_per_day:
+        raise WrongUsage("--alerts-per-day is more than --flows-per-day: every flow may raise an alert, so no threshold is needed")
+    kinds = KINDS if arguments.model == BEST else (arguments.model,)
     date = arguments.date or datetime.datetime.now(datetime.timezone.utc).date().isoformat()
     request = Request(
         data=tuple(arguments.data),
@@ -125,10 +202,28 @@ def _train(arguments: argparse.Namespace) -> int:
         version=arguments.model_version or date,
         date=date,
         data_note=arguments.data_note or DATA_NOTES[arguments.profile],
-        settings=Settings(arguments.trees, arguments.max_depth, arguments.seed, arguments.jobs),
+        settings=Settings(
+            kind=kinds[0],
+            trees=arguments.trees,
+            max_depth=arguments.max_depth,
+            min_leaf=arguments.min_leaf,
+            max_features=arguments.max_features,
+            leaves=arguments.leaves,
+            learning_rate=arguments.learning_rate,
+            balance=arguments.balance,
+            copies=arguments.copies,
+            class_weights=dict(arguments.class_weight),
+            seed=arguments.seed,
+            jobs=arguments.jobs,
+        ),
+        kinds=kinds,
+        budget=Budget(arguments.flows_per_day, arguments.alerts_per_day),
+        least_threshold=arguments.least_threshold,
         use_port=arguments.use_port,
+        left_out=tuple(arguments.leave_out),
         compare_port=arguments.compare_port,
         repeats=arguments.repeats,
+        fit_all=arguments.fit_all,
         limit_per_class=arguments.limit_per_class,
     )
     print(summary(train(request)))

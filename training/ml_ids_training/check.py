@@ -21,7 +21,7 @@ from .data import Flows
 from .errors import UnreadableInput
 from .export import INPUT, LABEL, PROBABILITIES
 from .features import NAMES, WIDTH
-from .forest import Fitted
+from .fitted import Fitted
 from .values import model_input
 
 #: Largest difference of a probability: sums of 100 float32 leaf weights in any

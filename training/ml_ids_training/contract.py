@@ -7,10 +7,11 @@ changed here and there together, under a new `ml_ids.contract` number.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import onnx
 
+from .budget import Budget
 from .errors import UnreadableInput
 from .features import NAMES, PROFILES
 from .values import NON_FINITE
@@ -24,7 +25,8 @@ CITATION = (
     "Study on CIC-IDS-2017 and CSE-CIC-IDS-2018. IEEE CNS 2022"
 )
 
-KEYS = (
+#: What every model file of this contract has.
+REQUIRED = (
     "ml_ids.contract",
     "ml_ids.name",
     "ml_ids.version",
@@ -40,6 +42,8 @@ KEYS = (
     "ml_ids.inputs_sha256",
     "ml_ids.metrics",
 )
+#: What this package writes besides; the agent does without the key but not with a wrong value.
+KEYS = (*REQUIRED, "ml_ids.kind", "ml_ids.budget", "ml_ids.distribution", "ml_ids.probes")
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,10 @@ class Contract:
     date: str
     inputs_sha256: dict[str, str]
     metrics: dict
+    kind: str
+    budget: Budget
+    distribution: dict
+    probes: dict
 
     def to_metadata(self) -> dict[str, str]:
         """All keys in the order of `KEYS`; lists and objects as JSON."""
@@ -74,6 +82,10 @@ class Contract:
             self.date,
             _json(self.inputs_sha256),
             _json(self.metrics),
+            self.kind,
+            _json({**asdict(self.budget), "benign_alert_share": self.budget.share}),
+            _json(self.distribution),
+            _json(self.probes),
         )
         return dict(zip(KEYS, values, strict=True))
 
@@ -81,7 +93,7 @@ class Contract:
 def read_contract(model: onnx.ModelProto, path: str) -> dict[str, str]:
     """The contract's strings of a model file; raises if it keeps another contract."""
     found = {entry.key: entry.value for entry in model.metadata_props}
-    missing = [key for key in KEYS if key not in found]
+    missing = [key for key in REQUIRED if key not in found]
     if missing:
         raise UnreadableInput(f"{path}: the model's contract lacks {', '.join(missing)}")
     if found["ml_ids.contract"] != VERSION:

@@ -1,25 +1,22 @@
-"""Owns turning a fitted forest into one ONNX operator.
+"""Owns turning a fitted model into an ONNX graph.
 
-Written straight from scikit-learn's `tree_` arrays rather than by skl2onnx:
-ten times faster, and without the zero class weights that make up nine tenths
-of the converter's leaf table. The tests hold both against each other.
-
-Format: TreeEnsembleClassifier of ai.onnx.ml 3 (operator set 18), input
-`features` float32 [N, 78], outputs `label` int64 [N] and `probabilities`
-float32 [N, classes].
+Forest and boosted: one TreeEnsembleClassifier of ai.onnx.ml 3 (for two classes
+with an ArgMax of its probabilities behind it). Stacking: such a node beside a scaled linear model in plain operators, both joined and weighed up
+by a second linear model. Operator set 18, input `features` float32 [N, 78],
+outputs `label` int64 [N] and `probabilities` float32 [N, classes].
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from . import __version__
+from . import __version__, trees
+from .boosted import Boosted
 from .features import WIDTH
-from .forest import Fitted
+from .fitted import Fitted
+from .stacking import Stacking
 
 INPUT = "features"
 LABEL = "label"
@@ -29,56 +26,19 @@ ML_OPSET = 3
 #: The file format version that came with operator set 18.
 IR_VERSION = 8
 
-#: A child of this value marks a leaf in scikit-learn's arrays.
-_LEAF = -1
-
-
-@dataclass(frozen=True)
-class Size:
-    """How large a forest is, for the report and the card."""
-
-    trees: int
-    nodes: int
-    leaf_weights: int
-    nodes_least: int
-    nodes_median: float
-    nodes_most: int
-    depth_most: int
-
-
-def round_down(thresholds: np.ndarray) -> np.ndarray:
-    """The greatest float32 not above each float64.
-
-    For any float32 x: x <= t exactly when x <= round_down(t), so no row takes
-    another path. Rounding to nearest may round up, and then one may.
-    """
-    rounded = thresholds.astype(np.float32)
-    above = rounded.astype(np.float64) > thresholds
-    rounded[above] = np.nextafter(rounded[above], np.float32(-np.inf))
-    return rounded
-
 
 def to_onnx(fitted: Fitted, metadata: dict[str, str]) -> onnx.ModelProto:
-    """The forest with its contract. Equal input gives equal bytes."""
-    attributes = _ensemble(fitted)
-    node = helper.make_node(
-        "TreeEnsembleClassifier",
-        [INPUT],
-        [LABEL, PROBABILITIES],
-        name="forest",
-        domain="ai.onnx.ml",
-        post_transform="NONE",
-        classlabels_int64s=list(range(len(fitted.classes))),
-        **attributes,
-    )
+    """The model with its contract. Equal input gives equal bytes."""
+    nodes, constants = _stacking(fitted) if isinstance(fitted, Stacking) else (_alone(fitted), [])
     graph = helper.make_graph(
-        [node],
-        "forest",
+        nodes,
+        fitted.kind,
         [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["N", WIDTH])],
         [
             helper.make_tensor_value_info(LABEL, TensorProto.INT64, ["N"]),
             helper.make_tensor_value_info(PROBABILITIES, TensorProto.FLOAT, ["N", len(fitted.classes)]),
         ],
+        initializer=constants,
     )
     model = helper.make_model(
         graph,
@@ -99,54 +59,79 @@ def to_bytes(model: onnx.ModelProto) -> bytes:
     return model.SerializeToString(deterministic=True)
 
 
-def size_of(fitted: Fitted) -> Size:
-    """Counts trees, nodes and kept leaf weights."""
-    trees = [estimator.tree_ for estimator in fitted.forest.estimators_]
-    counts = np.array([tree.node_count for tree in trees])
-    weights = sum(
-        int(np.count_nonzero(tree.value[tree.children_left == _LEAF, 0, :])) for tree in trees
-    )
-    return Size(
-        trees=len(trees),
-        nodes=int(counts.sum()),
-        leaf_weights=weights,
-        nodes_least=int(counts.min()),
-        nodes_median=float(np.median(counts)),
-        nodes_most=int(counts.max()),
-        depth_most=max(int(tree.max_depth) for tree in trees),
+def _alone(fitted: Fitted) -> list[NodeProto]:
+    """All trees as one node, whose labels are right for more than two classes only.
+
+    With two, onnxruntime's label is 1 as soon as the second score is positive.
+    """
+    if len(fitted.classes) > 2:
+        return [_ensemble(fitted, (LABEL, PROBABILITIES))]
+    return [_ensemble(fitted, ("tree_label", PROBABILITIES)), _argmax()]
+
+
+def _argmax() -> NodeProto:
+    return helper.make_node("ArgMax", [PROBABILITIES], [LABEL], axis=1, keepdims=0)
+
+
+def _ensemble(fitted: Fitted, outputs: tuple[str, str]) -> NodeProto:
+    """All trees as one node; a booster's sums become probabilities by softmax."""
+    return helper.make_node(
+        "TreeEnsembleClassifier",
+        [INPUT],
+        list(outputs),
+        name="trees",
+        domain="ai.onnx.ml",
+        post_transform="SOFTMAX" if isinstance(fitted, Boosted) else "NONE",
+        classlabels_int64s=list(range(len(fitted.classes))),
+        **trees.attributes(fitted.trees()),
     )
 
 
-def _ensemble(fitted: Fitted) -> dict[str, list]:
-    """The operator's flat tables: nodes tree by tree in preorder, leaf weights likewise."""
-    columns = np.array(fitted.columns, dtype=np.int64)
-    trees = [estimator.tree_ for estimator in fitted.forest.estimators_]
-    nodes: dict[str, list] = {
-        name: []
-        for name in (
-            "nodes_treeids", "nodes_nodeids", "nodes_featureids", "nodes_values", "nodes_modes",
-            "nodes_truenodeids", "nodes_falsenodeids", "nodes_hitrates",
-            "class_treeids", "class_nodeids", "class_ids", "class_weights",
-        )
+def _stacking(fitted: Stacking) -> tuple[list[NodeProto], list[TensorProto]]:
+    """Forest and linear model side by side, joined, and the final linear model."""
+    scaler, regression = fitted.linear[0], fitted.linear[-1]
+    final = fitted.estimator.final_estimator_
+    columns = list(fitted.columns)
+
+    # Columns that the model does not look at: subtracted from by 0, divided by 1, weighed with 0.
+    mean, scale = np.zeros(WIDTH), np.ones(WIDTH)
+    mean[columns], scale[columns] = scaler.mean_, scaler.scale_
+    of_columns, bias = _linear(regression)
+    weights = np.zeros((WIDTH, len(fitted.classes)))
+    weights[columns] = of_columns
+
+    final_weights, final_bias = _linear(final)
+    if len(fitted.classes) == 2:
+        # With two classes scikit-learn feeds only the second probability of each model.
+        of_second, final_weights = final_weights, np.zeros((4, 2))
+        final_weights[[1, 3]] = of_second
+
+    constants = {
+        "mean": mean, "scale": scale, "linear_weights": weights, "linear_bias": bias,
+        "final_weights": final_weights, "final_bias": final_bias,
     }
-    for tree_id, tree in enumerate(trees):
-        leaf = tree.children_left == _LEAF
-        count = tree.node_count
-        nodes["nodes_treeids"] += [tree_id] * count
-        nodes["nodes_nodeids"] += range(count)
-        nodes["nodes_featureids"] += np.where(leaf, 0, columns[np.where(leaf, 0, tree.feature)]).tolist()
-        nodes["nodes_values"] += np.where(leaf, np.float32(0), round_down(tree.threshold)).tolist()
-        nodes["nodes_modes"] += np.where(leaf, "LEAF", "BRANCH_LEQ").tolist()
-        nodes["nodes_truenodeids"] += np.where(leaf, 0, tree.children_left).tolist()
-        nodes["nodes_falsenodeids"] += np.where(leaf, 0, tree.children_right).tolist()
-        # The weighted training samples of each node: with them the agent can say what every node
-        # along a path expects, and so what each feature contributed to a verdict.
-        nodes["nodes_hitrates"] += tree.weighted_n_node_samples.astype(np.float32).tolist()
+    nodes = [
+        _ensemble(fitted, ("forest_label", "forest_probabilities")),
+        helper.make_node("Sub", [INPUT, "mean"], ["centred"]),
+        helper.make_node("Div", ["centred", "scale"], ["scaled"]),
+        helper.make_node("MatMul", ["scaled", "linear_weights"], ["linear_products"]),
+        helper.make_node("Add", ["linear_products", "linear_bias"], ["linear_scores"]),
+        helper.make_node("Softmax", ["linear_scores"], ["linear_probabilities"], axis=1),
+        helper.make_node("Concat", ["forest_probabilities", "linear_probabilities"], ["stacked"], axis=1),
+        helper.make_node("MatMul", ["stacked", "final_weights"], ["final_products"]),
+        helper.make_node("Add", ["final_products", "final_bias"], ["final_scores"]),
+        helper.make_node("Softmax", ["final_scores"], [PROBABILITIES], axis=1),
+        _argmax(),
+    ]
+    return nodes, [numpy_helper.from_array(value.astype(np.float32), name) for name, value in constants.items()]
 
-        fractions = tree.value[:, 0, :] / tree.value[:, 0, :].sum(axis=1, keepdims=True)
-        leaf_rows, class_ids = np.nonzero(fractions * leaf[:, None])
-        nodes["class_treeids"] += [tree_id] * len(leaf_rows)
-        nodes["class_nodeids"] += leaf_rows.tolist()
-        nodes["class_ids"] += class_ids.tolist()
-        nodes["class_weights"] += (fractions[leaf_rows, class_ids] / len(trees)).tolist()
-    return nodes
+
+def _linear(regression) -> tuple[np.ndarray, np.ndarray]:
+    """Weights [inputs, classes] and bias [classes] whose softmax are the regression's probabilities.
+
+    With two classes scikit-learn keeps one column for the second; the first one's is zero.
+    """
+    weights, bias = regression.coef_.T, regression.intercept_
+    if weights.shape[1] == 1:
+        weights, bias = np.hstack([np.zeros_like(weights), weights]), np.array([0.0, bias[0]])
+    return weights, bias

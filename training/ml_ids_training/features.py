@@ -9,8 +9,11 @@ the model's contract.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from importlib import resources
+
+from .errors import WrongUsage
 
 #: Semantics a vector can follow. The same column name means different things
 #: in different releases of the extractor, so a model serves exactly one.
@@ -65,15 +68,20 @@ UNRELIABLE: dict[str, tuple[str, ...]] = {
 }
 
 
-def unused_features(profile: str, use_port: bool) -> tuple[str, ...]:
-    """Names the trees never look at by design, in column order."""
-    skipped = {REPEATED, *UNRELIABLE[profile]}
+def unused_features(profile: str, use_port: bool, left_out: Collection[str] = ()) -> tuple[str, ...]:
+    """Names the model never looks at by design, in column order."""
+    unknown = sorted(set(left_out) - set(NAMES))
+    if unknown:
+        raise WrongUsage(f"--leave-out {unknown[0]}: no such column; the names are those of features.json")
+    skipped = {REPEATED, *UNRELIABLE[profile], *left_out}
     if not use_port:
         skipped.add(PORT)
+    if len(skipped) == WIDTH:
+        raise WrongUsage("--leave-out leaves no column to learn from")
     return tuple(name for name in NAMES if name in skipped)
 
 
-def used_columns(profile: str, use_port: bool) -> tuple[int, ...]:
-    """Positions (from 0) of the columns the trees may look at."""
-    skipped = unused_features(profile, use_port)
+def used_columns(profile: str, use_port: bool, left_out: Collection[str] = ()) -> tuple[int, ...]:
+    """Positions (from 0) of the columns the model may look at."""
+    skipped = unused_features(profile, use_port, left_out)
     return tuple(position for position, name in enumerate(NAMES) if name not in skipped)

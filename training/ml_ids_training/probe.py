@@ -1,20 +1,21 @@
-"""Owns asking a forest about flows that its training data cannot hold.
+"""Owns asking a model about flows that its training data cannot hold.
 
 The makers of the public files dropped rows with NaN or Infinity, and with them
 every flow of one packet and every flow of zero duration. A sensor meets both all
 day. Here a few dozen harmless ones are made up from the definitions of the
-columns, and the card tells what the forest says of them. It is a probe, not an
+columns, and the card tells what the model says of them. It is a probe, not an
 evaluation: there is no truth to compare with but that they are ordinary.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 import numpy as np
 
 from .features import NAMES
-from .forest import Fitted, thresholds
+from .fitted import Fitted
 
 #: L4 payload bytes of the made-up packets.
 PAYLOADS = (0, 1, 16, 32, 48, 64, 100, 128, 256, 512, 1024, 1200, 1400)
@@ -39,7 +40,7 @@ BARE = tuple(
 _SERVER_PORT = 443
 
 
-def probe(fitted: Fitted, profile: str) -> dict[str, dict]:
+def probe(fitted: Fitted, profile: str, limits: Mapping[str, float]) -> dict[str, dict]:
     """For each kind of made-up flow: how many, how many alerts, and as what."""
     kinds = {
         "one UDP packet": [_flow(profile, UDP, [size], []) for size in PAYLOADS],
@@ -52,7 +53,6 @@ def probe(fitted: Fitted, profile: str) -> dict[str, dict]:
             _flow(profile, UDP, [size, size], []) for size in PAYLOADS
         ],
     }
-    limits = thresholds(fitted.classes)
     answers = {}
     for kind, rows in kinds.items():
         probabilities = fitted.probabilities(np.array(rows))

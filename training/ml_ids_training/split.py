@@ -51,3 +51,19 @@ def _by_label(labels: np.ndarray, share: float, order) -> Split:
         train.append(rows[: count - held_out])
         test.append(rows[count - held_out :])
     return Split(np.sort(np.concatenate(train)), np.sort(np.concatenate(test)))
+
+
+def folds(labels: np.ndarray, rows: np.ndarray, count: int) -> list[Split]:
+    """Cuts `rows` into `count` blocks of each label in row order; each block is once the test part.
+
+    Blocks, not a draw: a neighbour in time would answer for its twin. A label's
+    only row always trains, for without it there would be no such class.
+    """
+    blocks: list[list[np.ndarray]] = [[] for _ in range(count)]
+    for label in sorted(set(labels[rows])):
+        own = rows[labels[rows] == label]
+        if len(own) > 1:
+            for block, part in zip(blocks, np.array_split(own, count)):
+                block.append(part)
+    tests = [np.sort(np.concatenate(block)) if block else rows[:0] for block in blocks]
+    return [Split(np.setdiff1d(rows, test), test) for test in tests if len(test)]

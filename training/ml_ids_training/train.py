@@ -13,14 +13,21 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from . import check, export, report
+from . import card, check, contest, export, importances, mistakes, report
+from .budget import Budget
 from .contract import Contract
-from .data import Flows, drop_duplicates, limit_per_class, read_flows
+from .data import BENIGN, Flows, drop_duplicates, limit_per_class, read_flows
+from .distribution import distribution
 from .errors import TrainingFailed
 from .features import unused_features, used_columns
-from .forest import Fitted, Settings, class_names, thresholds, try_split
+from .fitted import class_names
+from .kinds import fit
 from .probe import probe
+from .settings import Settings
 from .split import random_split, timed_split
+from .stored import stored_rows
+from .trees import size_of
+from .trial import Trial, scores_with, try_split
 from .values import count_non_finite
 
 PORT_VARIANTS = {False: "without_port", True: "with_port"}
@@ -41,80 +48,123 @@ class Request:
     version: str
     date: str
     data_note: str
+    #: As asked for; what is left open is filled in for each kind.
     settings: Settings
+    #: Kinds that are tried; the best is exported.
+    kinds: tuple[str, ...]
+    budget: Budget
+    #: No threshold is lower.
+    least_threshold: float
     use_port: bool
+    left_out: tuple[str, ...]
     compare_port: bool
     repeats: int
+    #: Export a model of all rows, not of the training part of the random split.
+    fit_all: bool
     limit_per_class: int | None
 
 
 def train(request: Request) -> dict:
-    """Carries out the request and returns the report as plain data."""
-    steps = 5 + (2 if request.compare_port else 0) + 2 * request.repeats
+    """Carries out the request and returns the outcome: what the report tells, and the objects behind it."""
+    columns = used_columns(request.profile, request.use_port, request.left_out)
+    steps = 3 + 2 * len(request.kinds) + 2 * request.compare_port + 2 * request.repeats + request.fit_all
     with tqdm(total=steps, desc="training", unit=" steps", disable=None) as bar:
         flows, facts = _prepare(request)
         bar.update()
         classes = class_names(flows.labels)
-        splits = {
-            RANDOM: random_split(flows.labels, request.settings.seed),
-            TIMED: timed_split(flows.labels),
-        }
-        results: dict[str, dict[str, dict]] = {name: {} for name in splits}
-        fitted = None
-        for use_port in (request.use_port, not request.use_port) if request.compare_port else (request.use_port,):
-            columns = used_columns(request.profile, use_port)
+        splits = {RANDOM: random_split(flows.labels, request.settings.seed), TIMED: timed_split(flows.labels)}
+        trials: dict[str, dict[str, Trial]] = {}
+        for kind in request.kinds:
+            trials[kind] = {}
             for name, split in splits.items():
-                forest, scores = try_split(flows, split, classes, columns, request.settings)
-                results[name][PORT_VARIANTS[use_port]] = scores
-                if name == RANDOM and use_port == request.use_port:
-                    fitted = forest
+                trials[kind][name] = try_split(
+                    flows, split, classes, columns, request.settings.resolved(kind),
+                    request.budget, request.least_threshold,
+                )
                 bar.update()
-        assert fitted is not None
+        kind = contest.best({kind: tried[TIMED] for kind, tried in trials.items()}, request.budget)
+        settings = request.settings.resolved(kind)
+        exported = trials[kind][RANDOM]
+        limits = exported.chosen.thresholds
+
+        chosen, other = PORT_VARIANTS[request.use_port], PORT_VARIANTS[not request.use_port]
+        results = {name: {chosen: trial.scores} for name, trial in trials[kind].items()}
+        if request.compare_port:
+            columns_of_other = used_columns(request.profile, not request.use_port, request.left_out)
+            for name, split in splits.items():
+                thresholds = trials[kind][name].chosen.thresholds
+                results[name][other] = scores_with(flows, split, classes, columns_of_other, settings, thresholds)
+                bar.update()
         spread: dict[str, list[dict]] = {name: [] for name in splits}
-        for seed in range(request.settings.seed + 1, request.settings.seed + 1 + request.repeats):
+        for seed in range(settings.seed + 1, settings.seed + 1 + request.repeats):
             again = {RANDOM: random_split(flows.labels, seed), TIMED: splits[TIMED]}
-            settings = replace(request.settings, seed=seed % 2**32)
-            columns = used_columns(request.profile, request.use_port)
+            reseeded = replace(settings, seed=seed % 2**32)
             for name, split in again.items():
-                spread[name].append(_headline(try_split(flows, split, classes, columns, settings)[1]))
+                thresholds = trials[kind][name].chosen.thresholds
+                spread[name].append(_headline(scores_with(flows, split, classes, columns, reseeded, thresholds)))
                 bar.update()
 
-        chosen = PORT_VARIANTS[request.use_port]
+        fitted, learned = exported.fitted, splits[RANDOM].train
+        if request.fit_all:
+            learned = np.arange(len(flows.labels))
+            fitted = fit(flows, learned, classes, columns, settings)
+            bar.update()
         contract = Contract(
             name=request.name,
             version=request.version,
             profile=request.profile,
             classes=classes,
-            thresholds=thresholds(classes),
-            unused_features=unused_features(request.profile, request.use_port),
-            training_data=_describe(request, facts, len(splits[RANDOM].train)),
+            thresholds=dict(limits),
+            unused_features=unused_features(request.profile, request.use_port, request.left_out),
+            training_data=_describe(request, facts, len(learned)),
             date=request.date,
             inputs_sha256=flows.inputs_sha256,
-            metrics={name: _headline(results[name][chosen]) for name in results},
+            metrics={name: _headline(trial.scores) for name, trial in trials[kind].items()},
+            kind=kind,
+            budget=request.budget,
+            distribution=distribution(
+                flows.values[learned], flows.labels[learned] == BENIGN, exported.probabilities,
+                exported.truth == 0, exported.scores["benign_alert_rate"],
+            ),
+            probes=stored_rows(fitted, flows.values[learned], settings.seed),
         )
         model = export.to_bytes(export.to_onnx(fitted, contract.to_metadata()))
         bar.update()
-        rows = check.gate_rows(splits[RANDOM].test, splits[RANDOM].train)
+        rows = check.gate_rows(splits[RANDOM].test, learned)
         agreement = check.gate(model, fitted, flows.values[rows])
         if not agreement.holds:
-            raise TrainingFailed(f"the exported file does not answer as the forest does, nothing written: {agreement}")
+            raise TrainingFailed(f"the exported file does not answer as the fitted model does, nothing written: {agreement}")
         bar.update()
 
     outcome = {
         "contract": contract,
         "request": request,
+        "settings": settings,
         "data": facts,
-        "fitted_rows": len(splits[RANDOM].train),
+        "fitted": fitted,
+        "fitted_rows": len(learned),
         "results": results,
         "spread": spread,
         "chosen": chosen,
-        "size": export.size_of(fitted),
+        "contenders": {kind: {name: trial.scores for name, trial in tried.items()} for kind, tried in trials.items()},
+        "thresholds": {name: trial.chosen for name, trial in trials[kind].items()},
+        "held_out": {name: (trial.truth, trial.probabilities) for name, trial in trials[kind].items()},
+        "size": size_of(fitted.trees()),
         "bytes": len(model),
         "model": model,
         "agreement": agreement,
-        "importances": _importances(fitted),
-        "probe": probe(fitted, request.profile),
+        "importances": importances.built_in(fitted),
+        "permutation": None,
+        "mistakes": None,
+        "probe": probe(fitted, request.profile, limits),
     }
+    if request.card is not None or request.report is not None:
+        test = splits[RANDOM].test
+        outcome["permutation"] = importances.by_permutation(exported.fitted, flows.values[test], exported.truth, settings.seed)
+    if request.report is not None:
+        outcome["mistakes"] = [
+            mistake for name, trial in trials[kind].items() for mistake in mistakes.of_trial(name, trial, flows, splits[name])
+        ]
     _write(request, model, outcome)
     if request.test_rows is not None:
         request.test_rows.parent.mkdir(parents=True, exist_ok=True)
@@ -151,24 +201,18 @@ def _prepare(request: Request) -> tuple[Flows, dict]:
 
 def _describe(request: Request, facts: dict, fitted_rows: int) -> str:
     """The contract's one-line account of the data."""
+    part = "all of them" if request.fit_all else "the training part of the random 80/20 split"
     limit = "" if request.limit_per_class is None else f", at most {request.limit_per_class} a class"
     return (
         f"{request.data_note}; {facts['rows_read']} rows read, {facts['rows_unique']} after dropping "
-        f"duplicates{limit}; fitted on {fitted_rows} rows (the training part of the random 80/20 split)"
+        f"duplicates{limit}; fitted on {fitted_rows} rows ({part})"
     )
 
 
 def _headline(scores: dict) -> dict:
     """The few numbers that travel inside the model file."""
-    keys = ("accuracy", "macro_f1", "benign_false_alarm_rate", "benign_alert_rate", "attack_alert_rate")
+    keys = ("accuracy", "macro_f1", "alert_macro_f1", "benign_false_alarm_rate", "benign_alert_rate", "attack_alert_rate")
     return {"rows": scores["rows"], **{key: round(scores[key], 6) for key in keys}}
-
-
-def _importances(fitted: Fitted) -> list[tuple[int, float]]:
-    """(column position, share of impurity removed), greatest first."""
-    shares = fitted.forest.feature_importances_
-    order = np.argsort(-shares, kind="stable")
-    return [(fitted.columns[i], float(shares[i])) for i in order]
 
 
 def _write(request: Request, model: bytes, outcome: dict) -> None:
@@ -178,8 +222,9 @@ def _write(request: Request, model: bytes, outcome: dict) -> None:
     os.replace(partial, request.out)
     if request.card is not None:
         request.card.parent.mkdir(parents=True, exist_ok=True)
-        request.card.write_text(report.card(outcome), encoding="utf-8")
+        request.card.write_text(card.card(outcome), encoding="utf-8")
     if request.report is not None:
         request.report.mkdir(parents=True, exist_ok=True)
         (request.report / "report.md").write_text(report.markdown(outcome), encoding="utf-8")
+        mistakes.write(request.report / "mistakes.csv", outcome["mistakes"])
         (request.report / "report.json").write_text(report.as_json(outcome), encoding="utf-8")

@@ -7,25 +7,40 @@ import json
 import numpy as np
 import onnx
 import pytest
-from conftest import run_train
+from conftest import QUICK, run_train
 from flows import CLASSES, made_up
 
 from ml_ids_training import check, contract, train
 from ml_ids_training.__main__ import main
 from ml_ids_training.data import Flows
-from ml_ids_training.export import round_down, size_of, to_bytes, to_onnx
+from ml_ids_training.export import to_bytes, to_onnx
 from ml_ids_training.features import NAMES, used_columns
-from ml_ids_training.forest import Fitted, Settings, class_names, fit
+from ml_ids_training.fitted import Fitted, class_names
+from ml_ids_training.kinds import fit
+from ml_ids_training.settings import KINDS, Settings
+from ml_ids_training.trees import round_down, size_of
 from ml_ids_training.values import model_input
+
+
+def _fitted(kind: str, classes: tuple[str, ...] = CLASSES) -> tuple[Fitted, np.ndarray]:
+    values, labels = made_up(80, seed=5, classes=classes)
+    flows = Flows(values, np.array(labels, dtype=object), None)
+    columns = used_columns("cns2022", False)
+    settings = Settings(trees=20, max_depth=8, seed=3, jobs=1).resolved(kind)
+    model = fit(flows, np.arange(len(labels)), class_names(flows.labels), columns, settings)
+    return model, made_up(500, seed=6)[0]
 
 
 @pytest.fixture(scope="module")
 def fitted() -> tuple[Fitted, np.ndarray]:
-    values, labels = made_up(80, seed=5)
-    flows = Flows(values, np.array(labels, dtype=object), None)
-    columns = used_columns("cns2022", False)
-    forest = fit(flows, np.arange(len(labels)), class_names(flows.labels), columns, Settings(20, 8, 3, 1))
-    return forest, made_up(500, seed=6)[0]
+    return _fitted("forest")
+
+
+@pytest.fixture(scope="module", params=[(kind, count) for kind in KINDS for count in (4, 2)], ids=lambda p: f"{p[0]}-{p[1]}")
+def each(request) -> tuple[Fitted, np.ndarray]:
+    """Every kind of model, with four classes and with two."""
+    kind, count = request.param
+    return _fitted(kind, CLASSES[:count])
 
 
 def _attributes(model: onnx.ModelProto) -> dict:
@@ -38,15 +53,24 @@ def test_same_input_seed_and_date_give_the_same_bytes(trained, tmp_path):
         assert (tmp_path / name).read_bytes() == first.read_bytes(), name
 
 
+@pytest.mark.parametrize("kind", ["stacking", "boosted"])
+def test_the_other_kinds_give_the_same_bytes_again_too(trained, tmp_path, kind):
+    for name, jobs in (("once", "1"), ("again", "2")):
+        arguments = ["train", str(trained.data), "--profile", "cns2022", "--out", str(tmp_path / name), *QUICK]
+        assert main([*arguments, "--model", kind, "--trees", "4", "--jobs", jobs]) == 0
+    assert (tmp_path / "once").read_bytes() == (tmp_path / "again").read_bytes()
+
+
 def test_another_seed_gives_another_model(trained, tmp_path):
     assert run_train([trained.data], tmp_path, more=["--seed", "7"]) == 0
     assert (tmp_path / "model.onnx").read_bytes() != trained.model.read_bytes()
 
 
-def test_onnxruntime_answers_as_scikit_learn(fitted):
-    forest, values = fitted
-    labels, probabilities = check.run_onnx(to_bytes(to_onnx(forest, {})), model_input(values))
-    expected = forest.probabilities(values)
+def test_onnxruntime_answers_as_the_fitted_model(each):
+    model, values = each
+    labels, probabilities = check.run_onnx(to_bytes(to_onnx(model, {})), model_input(values))
+    expected = model.probabilities(values)
+    assert expected.shape == (len(values), len(model.classes)) and len(set(labels)) > 1
     assert labels.dtype == np.int64 and (labels == expected.argmax(axis=1)).all()
     assert np.abs(probabilities - expected).max() < 1e-5
 
@@ -58,7 +82,7 @@ def test_skl2onnx_converts_to_the_same_answers(fitted):
     forest, values = fitted
     inputs = model_input(values)
     converted = skl2onnx.convert_sklearn(
-        forest.forest, initial_types=[("features", FloatTensorType([None, len(forest.columns)]))],
+        forest.estimator, initial_types=[("features", FloatTensorType([None, len(forest.columns)]))],
         options={"zipmap": False}, target_opset={"": 18, "ai.onnx.ml": 3},
     )
     converted.graph.node[0].output[0] = "label"
@@ -81,44 +105,65 @@ def test_thresholds_round_down_so_that_no_row_changes_sides():
         assert ((x.astype(np.float64) <= limits) == (x <= rounded)).all()
 
 
-def test_rows_on_a_threshold_take_scikit_learns_path(fitted):
-    forest, values = fitted
+def test_rows_on_a_threshold_take_the_fitted_models_path(each):
+    model, values = each
     rows = []
-    for estimator in forest.forest.estimators_:
-        tree = estimator.tree_
-        for node in np.flatnonzero(tree.children_left >= 0)[:20]:
+    for tree in model.trees():
+        for node in np.flatnonzero(~tree.is_leaf)[:20]:
             row = values[len(rows) % len(values)].copy()
-            row[forest.columns[tree.feature[node]]] = tree.threshold[node]
+            row[tree.feature[node]] = tree.threshold[node]
             rows.append(row)
-    agreement = check.gate(to_bytes(to_onnx(forest, {})), forest, np.array(rows))
+    agreement = check.gate(to_bytes(to_onnx(model, {})), model, np.array(rows))
     assert agreement.holds and agreement.largest_difference < 1e-5
 
 
-def test_graph_is_one_pruned_node_with_the_promised_signature(fitted):
-    forest, _ = fitted
-    model = to_onnx(forest, {})
-    assert [node.op_type for node in model.graph.node] == ["TreeEnsembleClassifier"]
+@pytest.mark.parametrize("kind", KINDS)
+def test_graph_has_the_promised_signature_and_operators(kind):
+    model = to_onnx(_fitted(kind)[0], {})
+    trees, linear = ["TreeEnsembleClassifier"], ["Sub", "Div", "MatMul", "Add", "Softmax"]
+    expected = trees + linear + ["Concat", "MatMul", "Add", "Softmax", "ArgMax"] if kind == "stacking" else trees
+    assert [node.op_type for node in model.graph.node] == expected
     assert {opset.domain: opset.version for opset in model.opset_import} == {"": 18, "ai.onnx.ml": 3}
     assert [(i.name, i.type.tensor_type.shape.dim[1].dim_value) for i in model.graph.input] == [("features", 78)]
     assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "N"
     assert [o.name for o in model.graph.output] == ["label", "probabilities"]
-    found = _attributes(model)
-    assert found["classlabels_int64s"] == [0, 1, 2, 3]
-    assert min(found["class_weights"]) > 0, "zero weights are pruned"
+    assert _attributes(model)["post_transform"] == (b"SOFTMAX" if kind == "boosted" else b"NONE")
+
+
+def test_tables_are_pruned_and_name_only_columns_that_may_be_used(each):
+    model, _ = each
+    found = _attributes(to_onnx(model, {}))
+    assert found["classlabels_int64s"] == list(range(len(model.classes)))
+    assert len(model.classes) == 2 or all(found["class_weights"]), "zero weights are pruned"
+    assert model.kind == "boosted" or min(found["class_weights"]) >= 0
     assert set(found["nodes_modes"]) == {b"BRANCH_LEQ", b"LEAF"}
     branches = [f for f, mode in zip(found["nodes_featureids"], found["nodes_modes"]) if mode != b"LEAF"]
-    assert set(branches) <= set(forest.columns), "ids are positions among the 78"
+    assert set(branches) <= set(model.columns), "ids are positions among the 78"
     assert 0 not in branches and 55 not in branches
-    assert size_of(forest).nodes == len(found["nodes_values"])
-    assert size_of(forest).leaf_weights == len(found["class_weights"])
+    size = size_of(model.trees())
+    assert size.nodes == len(found["nodes_values"]) and size.leaf_weights == len(found["class_weights"])
 
 
-def test_nodes_are_in_preorder_with_the_left_child_next(fitted):
-    found = _attributes(to_onnx(fitted[0], {}))
-    for node, left, right, mode in zip(
-        found["nodes_nodeids"], found["nodes_truenodeids"], found["nodes_falsenodeids"], found["nodes_modes"]
+def test_nodes_are_in_preorder_and_their_rows_part_at_each_branch(each):
+    found = _attributes(to_onnx(each[0], {}))
+    places = zip(found["nodes_treeids"], found["nodes_nodeids"])
+    cover = dict(zip(places, found["nodes_hitrates"]))
+    for tree, node, left, right, mode in zip(
+        found["nodes_treeids"], found["nodes_nodeids"], found["nodes_truenodeids"], found["nodes_falsenodeids"],
+        found["nodes_modes"],
     ):
-        assert mode == b"LEAF" or (left == node + 1 and right > left)
+        if mode != b"LEAF":
+            assert left == node + 1 and right > left
+            assert cover[tree, node] == pytest.approx(cover[tree, left] + cover[tree, right], rel=1e-5)
+
+
+def test_columns_that_are_not_used_change_no_answer_of_any_kind(each):
+    model, values = each
+    others = values[:50].copy()
+    others[:, [0, 55]] = 1e9
+    data = to_bytes(to_onnx(model, {}))
+    for one, other in zip(check.run_onnx(data, model_input(values[:50])), check.run_onnx(data, model_input(others))):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_contract_is_complete_and_every_value_is_what_it_should_be(trained):
@@ -129,7 +174,11 @@ def test_contract_is_complete_and_every_value_is_what_it_should_be(trained):
     assert found["ml_ids.version"] == found["ml_ids.date"] == "2024-02-29"
     assert json.loads(found["ml_ids.features"]) == list(NAMES)
     assert json.loads(found["ml_ids.classes"]) == list(CLASSES)
-    assert json.loads(found["ml_ids.thresholds"]) == {name: 0.5 for name in CLASSES[1:]}
+    assert list(json.loads(found["ml_ids.thresholds"])) == list(CLASSES[1:])
+    assert all(0.6 <= value <= 1 for value in json.loads(found["ml_ids.thresholds"]).values())
+    assert found["ml_ids.kind"] == "forest"
+    budget = {"flows_per_day": 100_000, "alerts_per_day": 100, "benign_alert_share": 0.001}
+    assert json.loads(found["ml_ids.budget"]) == budget
     assert json.loads(found["ml_ids.non_finite"]) == {"nan": 0, "pos_inf": 1e9, "neg_inf": 0}
     assert json.loads(found["ml_ids.unused_features"]) == ["Destination Port", "Fwd Header Length.1"]
     assert list(json.loads(found["ml_ids.inputs_sha256"])) == ["flows.csv"]

@@ -10,8 +10,9 @@ from conftest import run_train
 from flows import made_up, write_cns2022, write_mlcve
 
 from ml_ids_training.errors import TrainingFailed
-from ml_ids_training.forest import class_names, measure, thresholds
-from ml_ids_training.split import random_split, timed_split
+from ml_ids_training.fitted import class_names
+from ml_ids_training.measure import calibration, measure
+from ml_ids_training.split import folds, random_split, timed_split
 from ml_ids_training.values import NON_FINITE, model_input
 
 
@@ -28,6 +29,14 @@ def test_time_ordered_split_tests_on_the_last_rows_of_each_label():
     assert list(split.test) == [14, 15, 16, 17, 18, 19]
 
 
+def test_folds_are_blocks_in_order_and_a_labels_only_row_always_trains():
+    labels = np.array(["a"] * 9 + ["b"] + ["c"] * 2, dtype=object)
+    found = folds(labels, np.arange(12), 3)
+    assert [list(fold.test) for fold in found] == [[0, 1, 2, 10], [3, 4, 5, 11], [6, 7, 8]]
+    for fold in found:
+        assert sorted([*fold.train, *fold.test]) == list(range(12)) and 9 in fold.train
+
+
 def test_duplicates_are_gone_before_the_split(tmp_path):
     values, labels = made_up(30)
     data = write_cns2022(tmp_path / "a.csv", np.tile(values, (3, 1)), labels * 3)
@@ -41,7 +50,6 @@ def test_duplicates_are_gone_before_the_split(tmp_path):
 
 def test_benign_is_class_0_and_others_are_sorted():
     assert class_names(np.array(["z", "BENIGN", "a"], dtype=object)) == ("BENIGN", "a", "z")
-    assert thresholds(("BENIGN", "a", "z")) == {"a": 0.5, "z": 0.5}
 
 
 @pytest.mark.parametrize("labels", [["a", "b"], ["BENIGN", "BENIGN"]])
@@ -63,7 +71,20 @@ def test_scores_are_counted_as_the_report_says():
     assert scores["attack_called_benign_rate"] == 1 / 4
     assert scores["attack_alert_rate"] == 2 / 4
     assert scores["confusion_matrix"] == [[2, 2, 0], [1, 1, 0], [0, 0, 2]]
-    assert scores["per_class"]["a"] == {"precision": 1 / 3, "recall": 0.5, "f1": 0.4, "support": 2, "alert_share": 0.5}
+    counted = {"precision": 1 / 3, "recall": 0.5, "f1": 0.4, "support": 2, "alert_share": 0.5}
+    assert counted.items() <= scores["per_class"]["a"].items()
+    assert scores["per_class"]["b"]["roc_auc"] == 1.0 and scores["per_class"]["b"]["average_precision"] == 1.0
+    f1 = {"BENIGN": 2 / 3, "a": 1 / 2, "b": 2 / 3}  # the third row and the last, at 0.4, raise no alert
+    assert scores["alert_macro_f1"] == pytest.approx(sum(f1.values()) / 3)
+
+
+def test_calibration_compares_probabilities_with_the_share_that_is_right():
+    probabilities = np.array([[0.95, 0.05]] * 4 + [[0.25, 0.75]] * 4)
+    found = calibration(np.array([0, 0, 0, 1, 1, 1, 1, 0]), probabilities)
+    assert [(row["from"], row["rows"], row["share_right"]) for row in found["reliability"]] == [(0.7, 4, 0.75), (0.9, 4, 0.75)]
+    assert found["expected_calibration_error"] == pytest.approx(0.1)
+    wrong_and_right = 2 * 0.95**2 + 3 * 2 * 0.05**2 + 2 * 0.75**2 + 3 * 2 * 0.25**2
+    assert found["brier"] == pytest.approx(wrong_and_right / 8) and found["brier_attack"] == pytest.approx(wrong_and_right / 16)
 
 
 def test_non_finite_values_are_replaced_as_the_contract_says():
