@@ -329,6 +329,7 @@ impl<'a> Builder<'a> {
         let forest = Forest {
             nodes: Vec::with_capacity(count),
             roots: Vec::with_capacity(table.trees()),
+            tops: Vec::new(),
             leaf_votes: vec![0],
             votes: Vec::with_capacity(votes.votes.len()),
             classes,
@@ -353,7 +354,7 @@ impl<'a> Builder<'a> {
         if self.table.cover.is_some() && adds_up(&forest, &self.cover) {
             forest.cover = Some(self.cover);
         }
-        Ok(forest)
+        Ok(forest.finish())
     }
 
     fn tree(&mut self, tree: usize) -> Result<(), EnsembleError> {
@@ -411,8 +412,8 @@ impl<'a> Builder<'a> {
     /// Adds a leaf and gives the sum of its votes.
     fn leaf(&mut self, entry: usize) -> f64 {
         let Forest { nodes, leaf_votes, votes, .. } = &mut self.forest;
-        nodes.push(Node::leaf(leaf_votes.len() as u32 - 1));
         let own = self.votes.of_entry(entry);
+        nodes.push(Node::leaf(leaf_votes.len() as u32 - 1, own));
         votes.extend_from_slice(own);
         leaf_votes.push(votes.len() as u32);
         own.iter().map(|vote| f64::from(vote.weight)).sum()

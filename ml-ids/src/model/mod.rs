@@ -37,6 +37,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod trees;
+mod walk;
 mod wire;
 
 use std::{fmt, sync::Arc, thread};
@@ -70,6 +71,7 @@ pub use self::{
     scan::ScanError,
     score::{Score, ScoreError},
     source::{Auth, DEFAULT_MAX_BYTES, Pick, Registered, Secret, Source, SourceError, WebUrl},
+    walk::InstructionSet,
     wire::WireError,
 };
 use self::{explain::NodeValues, predictor::Predictor, score::verdict, trees::Forest};
@@ -340,6 +342,19 @@ impl Model {
         self.predictor.kind()
     }
 
+    /// The instruction set that scores.
+    #[must_use]
+    pub fn instructions(&self) -> InstructionSet {
+        self.predictor.instructions
+    }
+
+    /// The same model on another instruction set; on the plain one where the CPU does not have it. For measurements.
+    #[must_use]
+    pub fn on(mut self, instructions: InstructionSet) -> Self {
+        self.predictor.instructions = instructions.or_plain();
+        self
+    }
+
     /// Number of trees.
     #[must_use]
     pub fn trees(&self) -> usize {
@@ -398,10 +413,9 @@ fn prepare(bytes: &[u8]) -> Result<(Contract, Predictor), ModelError> {
         // Its trees' votes are not the model's probabilities, so what moves them explains nothing.
         forest.cover = None;
     }
-    let trees = forest.classes;
     let predictor = Predictor::new(Arc::new(forest), graph.last.as_ref());
-    if let Some(&found) = [trees, predictor.classes()].iter().find(|&&found| found != classes) {
-        return Err(ModelError::ClassCount { contract: classes, model: found });
+    if let Some(model) = predictor.odd_part(classes) {
+        return Err(ModelError::ClassCount { contract: classes, model });
     }
     if let Some(contract) = contract.kind.filter(|&kind| kind != predictor.kind()) {
         return Err(ModelError::Kind { contract, graph: predictor.kind() });

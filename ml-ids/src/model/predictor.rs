@@ -7,6 +7,7 @@ use super::{
     meaning::{Layer, Part, Source},
     softmax::round,
     trees::Forest,
+    walk::InstructionSet,
 };
 use crate::features::FEATURE_COUNT;
 
@@ -46,9 +47,12 @@ impl fmt::Display for Kind {
 pub(super) struct Predictor {
     pub(super) forest: Arc<Forest>,
     stacking: Option<Stacking>,
+    /// What it runs on.
+    pub(super) instructions: InstructionSet,
 }
 
-struct Stacking {
+/// What a stacking makes of its trees' votes.
+pub(super) struct Stacking {
     /// In the order of the columns that `last` looks at; `None` are the trees.
     parts: Vec<Option<Linear>>,
     last: Linear,
@@ -64,7 +68,7 @@ impl Predictor {
             };
             Stacking { parts, last: Linear::of(layer) }
         });
-        Self { forest, stacking }
+        Self { forest, stacking, instructions: InstructionSet::detect() }
     }
 
     pub(super) fn kind(&self) -> Kind {
@@ -73,6 +77,13 @@ impl Predictor {
             (None, Some(_)) => Kind::Boosted,
             (None, None) => Kind::Forest,
         }
+    }
+
+    /// The number of classes of a part that has other than `classes`.
+    pub(super) fn odd_part(&self, classes: usize) -> Option<usize> {
+        let linear = self.stacking.iter().flat_map(|stacking| stacking.parts.iter().flatten());
+        let parts = linear.map(Linear::classes).chain([self.forest.classes, self.classes()]);
+        parts.into_iter().find(|&found| found != classes)
     }
 
     /// Number of classes.
@@ -89,10 +100,10 @@ impl Predictor {
     /// The probabilities of each row of `input` (rows of 78): rows of one value a class.
     pub(super) fn evaluate(&self, input: &[f32], probabilities: &mut [f32]) {
         let mut sums = vec![0.0; input.len() / FEATURE_COUNT * self.forest.classes];
-        self.forest.sums(input, &mut sums);
+        self.forest.sums(self.instructions, input, &mut sums);
         match &self.stacking {
             None => round(&sums, probabilities),
-            Some(stacking) => stacking.evaluate(&self.forest, input, &sums, probabilities),
+            Some(stacking) => self.instructions.stack(stacking, input, &sums, probabilities),
         }
     }
 }
@@ -105,24 +116,26 @@ fn part(part: &Part) -> Option<Linear> {
 }
 
 impl Stacking {
-    fn evaluate(&self, forest: &Forest, input: &[f32], votes: &[f64], probabilities: &mut [f32]) {
+    /// Makes probabilities of the trees' `votes` on rows of `input`.
+    #[inline(always)]
+    pub(super) fn evaluate(&self, input: &[f32], votes: &[f64], probabilities: &mut [f32]) {
         let classes = self.last.classes();
-        let mut columns = Vec::new();
+        let mut answers = Vec::new();
         let mut answer = vec![0.0; classes];
-        let rows = input.chunks_exact(FEATURE_COUNT).zip(votes.chunks_exact(forest.classes));
+        let rows = input.chunks_exact(FEATURE_COUNT).zip(votes.chunks_exact(classes));
         for ((row, votes), probabilities) in rows.zip(probabilities.chunks_exact_mut(classes)) {
-            columns.clear();
+            answers.clear();
             for part in &self.parts {
                 match part {
-                    None => columns.extend_from_slice(votes),
+                    None => answers.extend_from_slice(votes),
                     Some(linear) => {
-                        let start = columns.len();
-                        columns.resize(start + linear.classes(), 0.0);
-                        linear.probabilities(row.iter().map(|&value| f64::from(value)), &mut columns[start..]);
+                        let mut row: [f64; FEATURE_COUNT] = std::array::from_fn(|column| f64::from(row[column]));
+                        linear.probabilities(&mut row, &mut answer);
+                        answers.extend_from_slice(&answer);
                     }
                 }
             }
-            self.last.probabilities(columns.iter().copied(), &mut answer);
+            self.last.probabilities(&mut answers, &mut answer);
             round(&answer, probabilities);
         }
     }

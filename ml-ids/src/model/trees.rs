@@ -1,46 +1,54 @@
-//! A forest as it is evaluated: flat, compact, and correct by construction.
+//! A forest as it is evaluated: flat, compact, and correct by construction. How rows walk through it is [`super::walk`]'s.
 //!
-//! Layout and lock step follow the measurements in docs/models.md: 8 bytes a node in preorder with the left child
-//! next to its parent, sparse votes, 16 rows side by side through each tree at larger batches and 16 trees side by
-//! side for a single row, so that the cache misses of independent walks overlap.
+//! The layout follows the measurements in docs/models.md: 8 bytes a node in preorder with the left child next to its
+//! parent, a leaf's only vote inside its node, and the top of each tree once more as a table.
 
 use std::fmt;
 
-use super::softmax::{round, softmax_rows};
+use super::{
+    softmax::{round, softmax_rows},
+    walk::{InstructionSet, Top},
+};
 use crate::features::FEATURE_COUNT;
 
-/// Walks that are advanced together.
-const LANES: usize = 16;
-/// A row padded to a power of two, so that a 7-bit feature number needs no bounds check.
-const ROW: usize = 128;
-const _: () = assert!(FEATURE_COUNT <= ROW);
-
-type Row = [f32; ROW];
-
 /// One node: `threshold`, and a word of leaf bit (31), feature (24 to 30) and target (0 to 23), the right child's
-/// index of a branch or the number of a leaf.
+/// index of a branch or the number of a leaf. A leaf with a single vote has its weight for a threshold and its class for
+/// a feature.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[repr(C)]
 pub(super) struct Node {
-    threshold: f32,
-    word: u32,
+    pub(super) threshold: f32,
+    pub(super) word: u32,
 }
 
 const _: () = assert!(size_of::<Node>() == 8);
 
 /// First number that no longer fits a node's target.
 pub(super) const TARGETS: usize = 1 << 24;
-const TARGET: u32 = TARGETS as u32 - 1;
-const LEAF: u32 = 1 << 31;
+pub(super) const TARGET: u32 = TARGETS as u32 - 1;
+/// The bit of a leaf.
+pub(super) const LEAF: u32 = 1 << 31;
+/// Where the feature begins.
+pub(super) const FEATURE_SHIFT: u32 = 24;
+/// The features that fit: 0 to this, without the last one.
+pub(super) const FEATURES: usize = 128;
+const _: () = assert!(FEATURE_COUNT <= FEATURES);
+/// In place of its class in a leaf that has not exactly one vote, or one for a class that does not fit.
+const SEVERAL: usize = FEATURES - 1;
 
 impl Node {
     /// A branch; `right` is filled in when the right child's place is known.
     pub(super) fn branch(feature: u8, threshold: f32) -> Self {
-        Self { threshold, word: u32::from(feature & 0x7f) << 24 }
+        Self { threshold, word: u32::from(feature & 0x7f) << FEATURE_SHIFT }
     }
 
-    /// The `number`th leaf.
-    pub(super) fn leaf(number: u32) -> Self {
-        Self { threshold: 0.0, word: LEAF | (number & TARGET) }
+    /// The `number`th leaf, with these votes.
+    pub(super) fn leaf(number: u32, votes: &[Vote]) -> Self {
+        let (class, threshold) = match *votes {
+            [Vote { class, weight }] if usize::from(class) < SEVERAL => (u32::from(class), weight),
+            _ => (SEVERAL as u32, 0.0),
+        };
+        Self { threshold, word: LEAF | class << FEATURE_SHIFT | (number & TARGET) }
     }
 
     pub(super) fn set_right(&mut self, right: u32) {
@@ -52,10 +60,10 @@ impl Node {
     }
 
     pub(super) fn feature(self) -> usize {
-        (self.word >> 24 & 0x7f) as usize
+        (self.word >> FEATURE_SHIFT) as usize % FEATURES
     }
 
-    fn target(self) -> u32 {
+    pub(super) fn target(self) -> u32 {
         self.word & TARGET
     }
 }
@@ -73,6 +81,8 @@ pub(super) struct Forest {
     pub(super) nodes: Vec<Node>,
     /// Index of each tree's root.
     pub(super) roots: Vec<u32>,
+    /// The top of each tree; filled by [`Forest::finish`].
+    pub(super) tops: Vec<Top>,
     /// Leaf `i` casts the votes `leaf_votes[i]..leaf_votes[i + 1]`.
     pub(super) leaf_votes: Vec<u32>,
     /// The votes of all leaves.
@@ -100,86 +110,42 @@ impl Forest {
     /// The probabilities of each row of `input` (rows of 78): rows of one value a class.
     pub(super) fn evaluate(&self, input: &[f32], probabilities: &mut [f32]) {
         let mut sums = vec![0.0; probabilities.len()];
-        self.sums(input, &mut sums);
+        self.sums(InstructionSet::detect(), input, &mut sums);
         round(&sums, probabilities);
     }
 
-    /// The probabilities of each row before they are rounded to float32.
+    /// The probabilities of each row before they are rounded to float32, the same on every instruction set.
     ///
     /// A row takes the left path where `value <= threshold`, so NaN goes right as in ONNX. Sums are in float64 and
     /// rounded once: equal shares of votes then stay equal and the first class wins, as in scikit-learn, where float32
     /// sums let their order decide (onnxruntime's labels of such rows change with its number of threads).
-    pub(super) fn sums(&self, input: &[f32], sums: &mut [f64]) {
-        self.add_votes_of_rows(input, sums);
+    pub(super) fn sums(&self, instructions: InstructionSet, input: &[f32], sums: &mut [f64]) {
+        match &self.base {
+            Some(base) => sums.chunks_exact_mut(self.classes).for_each(|sums| sums.copy_from_slice(base)),
+            None => sums.fill(0.0),
+        }
+        instructions.add_votes(self, input, sums);
         if self.base.is_some() {
             softmax_rows(sums, self.classes);
         }
     }
 
-    fn add_votes_of_rows(&self, input: &[f32], sums: &mut [f64]) {
-        let mut rows = [[0.0; ROW]; LANES];
-        for (input, sums) in input.chunks(LANES * FEATURE_COUNT).zip(sums.chunks_mut(LANES * self.classes)) {
-            match &self.base {
-                Some(base) => sums.chunks_exact_mut(self.classes).for_each(|sums| sums.copy_from_slice(base)),
-                None => sums.fill(0.0),
-            }
-            for (row, values) in rows.iter_mut().zip(input.chunks_exact(FEATURE_COUNT)) {
-                row[..FEATURE_COUNT].copy_from_slice(values);
-            }
-            let count = input.len() / FEATURE_COUNT;
-            if count == LANES {
-                self.add_rows(&rows, sums);
-            } else {
-                for (row, sums) in rows.iter().zip(sums.chunks_exact_mut(self.classes)).take(count) {
-                    self.add_row(row, sums);
-                }
-            }
-        }
+    /// Makes the tables of the trees' tops, when the trees are complete.
+    pub(super) fn finish(mut self) -> Self {
+        self.tops = self.roots.iter().map(|&root| Top::of(&self.nodes, root)).collect();
+        self
     }
 
-    /// Sixteen rows through one tree after the other.
-    fn add_rows(&self, rows: &[Row; LANES], sums: &mut [f64]) {
-        let lanes = std::array::from_fn(|lane| &rows[lane]);
-        for &root in &self.roots {
-            let leaves = self.walk([root; LANES], lanes);
-            for (leaf, sums) in leaves.into_iter().zip(sums.chunks_exact_mut(self.classes)) {
-                self.add_votes(leaf, sums);
+    /// Adds the votes of the leaf at index `at` to a row's sums.
+    #[inline(always)]
+    pub(super) fn add_votes(&self, at: u32, sums: &mut [f64]) {
+        let leaf = self.nodes[at as usize];
+        if leaf.feature() == SEVERAL {
+            for vote in self.votes_of(leaf.target()) {
+                sums[usize::from(vote.class)] += f64::from(vote.weight);
             }
-        }
-    }
-
-    /// One row through sixteen trees at a time.
-    fn add_row(&self, row: &Row, sums: &mut [f64]) {
-        for roots in self.roots.chunks(LANES) {
-            // Lanes without a tree walk the first one again; their leaves are not counted.
-            let mut start = [roots[0]; LANES];
-            start[..roots.len()].copy_from_slice(roots);
-            let leaves = self.walk(start, [row; LANES]);
-            for &leaf in &leaves[..roots.len()] {
-                self.add_votes(leaf, sums);
-            }
-        }
-    }
-
-    fn add_votes(&self, leaf: u32, sums: &mut [f64]) {
-        for vote in self.votes_of(leaf) {
-            sums[usize::from(vote.class)] += f64::from(vote.weight);
-        }
-    }
-
-    /// From `at` to the leaves; each lane has its own row. Gives the numbers of the leaves.
-    fn walk(&self, mut at: [u32; LANES], rows: [&Row; LANES]) -> [u32; LANES] {
-        loop {
-            let mut all_leaves = LEAF;
-            for (at, row) in at.iter_mut().zip(rows) {
-                let node = self.nodes[*at as usize];
-                all_leaves &= node.word;
-                let next = if row[node.feature()] <= node.threshold { *at + 1 } else { node.target() };
-                *at = if node.is_leaf() { *at } else { next };
-            }
-            if all_leaves != 0 {
-                return at.map(|at| self.nodes[at as usize].target());
-            }
+        } else {
+            sums[leaf.feature()] += f64::from(leaf.threshold);
         }
     }
 
@@ -234,22 +200,25 @@ mod tests {
     fn one_branch(feature: u8, threshold: f32) -> Forest {
         let mut root = Node::branch(feature, threshold);
         root.set_right(2);
+        let votes = vec![Vote { weight: 1.0, class: 0 }, Vote { weight: 1.0, class: 1 }];
         Forest {
-            nodes: vec![root, Node::leaf(0), Node::leaf(1)],
+            nodes: vec![root, Node::leaf(0, &votes[..1]), Node::leaf(1, &votes[1..])],
             roots: vec![0],
+            tops: Vec::new(),
             leaf_votes: vec![0, 1, 2],
-            votes: vec![Vote { weight: 1.0, class: 0 }, Vote { weight: 1.0, class: 1 }],
+            votes,
             classes: 2,
             depth: 1,
             base: None,
             cover: None,
         }
+        .finish()
     }
 
     /// The class of a row that holds `value` in its last column, in a batch of one and in a full block.
     fn class_of(value: f32) -> [usize; 2] {
         let forest = one_branch(77, 2.0);
-        [1, LANES].map(|count| {
+        [1, 64].map(|count| {
             let mut rows = vec![0.0; count * FEATURE_COUNT];
             rows.chunks_exact_mut(FEATURE_COUNT).for_each(|row| row[77] = value);
             let mut probabilities = vec![0.5; count * 2];
@@ -278,8 +247,11 @@ mod tests {
         node.set_right(TARGET);
         node.set_right(5);
         assert_eq!((node.feature(), node.target(), node.is_leaf()), (77, 5, false));
-        let leaf = Node::leaf(TARGET);
-        assert_eq!((leaf.target(), leaf.is_leaf()), (TARGET, true));
+        let leaf = Node::leaf(TARGET, &[Vote { weight: 0.25, class: 126 }]);
+        assert_eq!((leaf.target(), leaf.is_leaf(), leaf.feature(), leaf.threshold), (TARGET, true, 126, 0.25));
+        for votes in [vec![], vec![Vote { weight: 0.5, class: 127 }], vec![Vote { weight: 0.5, class: 3 }; 2]] {
+            assert_eq!(Node::leaf(0, &votes).feature(), SEVERAL);
+        }
     }
 
     #[test]

@@ -53,6 +53,19 @@ fn millions_of_empty_messages_are_counted_before_they_are_decoded() {
 }
 
 #[test]
+fn lengths_of_gigabytes_are_refused_before_anything_is_made_of_them() {
+    for length in [2 << 30, u64::from(u32::MAX), 1 << 40, u64::MAX] {
+        for key in [0x3a, 0x72, 0x42] {
+            let mut bytes = vec![key];
+            prost::encoding::encode_varint(length, &mut bytes);
+            bytes.extend([0; 100]);
+            let reason = load_bytes(&bytes).unwrap_err().to_string();
+            assert_eq!(reason, "the file is cut short or is not protobuf", "{length} bytes in field {}", key >> 3);
+        }
+    }
+}
+
+#[test]
 fn a_panic_while_loading_ends_nothing_but_the_loading() {
     let error = crate::model::in_thread::<()>(|| panic!("at the {}th node", 4)).unwrap_err();
     assert!(matches!(&error, ModelError::Panicked(message) if message == "at the 4th node"), "{error}");

@@ -1,7 +1,7 @@
 //! The kinds of model beside the forest: what they answer, and what a file says about its kind and its answers.
 
 use super::*;
-use crate::model::Kind;
+use crate::model::{InstructionSet, Kind};
 
 fn rows(seed: u64, count: usize) -> Vec<FeatureVector> {
     let mut random = Random(seed);
@@ -149,4 +149,44 @@ fn broken_files_of_every_kind_never_panic() {
             }
         }
     }
+}
+
+/// Every kind on every instruction set that this CPU has, at every size of batch that goes another way: the same bits.
+#[test]
+fn every_instruction_set_gives_the_same_bits() {
+    let mut random = Random(41);
+    let deep = random.forest(70, 14, 9);
+    let single: Vec<_> = (0..3).map(|_| Tree::leaf(&[0.0, 1.0 / 3.0], 1.0)).collect();
+    let many = random.forest(5, 6, 200);
+    let models = [
+        model_of(ensemble(&deep, 9), 9),
+        model_of(ensemble(&single, 2), 2),
+        model_of(ensemble(&many, 200), 200),
+        model_of(boosted(&mut random, 9, 6, 5), 5),
+        stacking(&mut random, 33, 7, 11),
+    ];
+    let rows = rows(42, 1100);
+    for model in models {
+        let plain = load(&model).unwrap().on(InstructionSet::Plain);
+        let wanted = plain.score(&rows).unwrap();
+        for set in InstructionSet::ALL {
+            let model = load(&model).unwrap().on(set);
+            if model.instructions() != set {
+                eprintln!("SKIPPED: this CPU has no {set}");
+                continue;
+            }
+            for size in [1, 7, 8, 63, 64, 65, 72, 300, 1100] {
+                let found = model.score(&rows[..size]).unwrap();
+                assert_eq!(found, wanted[..size], "{} on {set}, batch of {size}", model.kind());
+            }
+        }
+    }
+}
+
+#[test]
+fn the_widest_instruction_set_of_this_cpu_is_chosen() {
+    let model = load(&sound()).unwrap();
+    let available = InstructionSet::ALL.into_iter().find(|set| set.is_available());
+    assert_eq!(Some(model.instructions()), available);
+    assert_eq!(model.on(InstructionSet::Plain).instructions(), InstructionSet::Plain);
 }

@@ -1,0 +1,48 @@
+//! The walk without instructions of its own: what the compiler makes of it for every CPU.
+
+use super::{
+    super::trees::{FEATURES, Forest, LEAF},
+    block::{self, Block},
+    top::{BRANCHES, Top},
+};
+use crate::features::FEATURE_COUNT;
+
+/// Trees that a single row walks through side by side, so that the cache misses overlap.
+const LANES: usize = 16;
+
+pub(super) fn walk_blocks(forest: &Forest, blocks: &[Block], sums: &mut [f64]) {
+    block::walk_blocks(forest, blocks, sums, |top, block| {
+        let mut right = [0; BRANCHES];
+        for ((right, &feature), &threshold) in right.iter_mut().zip(&top.features).zip(&top.thresholds) {
+            for (row, &value) in block.column(feature).iter().enumerate() {
+                let left = value <= threshold;
+                *right |= u64::from(!left) << row;
+            }
+        }
+        let turns = Top::turns(&right);
+        std::array::from_fn(|row| top.exit(&turns, row))
+    });
+}
+
+pub(super) fn walk_row(forest: &Forest, row: &[f32; FEATURE_COUNT], sums: &mut [f64]) {
+    let mut padded = [0.0; FEATURES];
+    padded[..FEATURE_COUNT].copy_from_slice(row);
+    for roots in forest.roots.chunks(LANES) {
+        // Lanes without a tree walk the first one again; their leaves are not counted.
+        let mut at = [roots[0]; LANES];
+        at[..roots.len()].copy_from_slice(roots);
+        loop {
+            let mut all_leaves = LEAF;
+            for at in &mut at {
+                let node = forest.nodes[*at as usize];
+                all_leaves &= node.word;
+                let next = if padded[node.feature()] <= node.threshold { *at + 1 } else { node.target() };
+                *at = if node.is_leaf() { *at } else { next };
+            }
+            if all_leaves != 0 {
+                break;
+            }
+        }
+        at[..roots.len()].iter().for_each(|&leaf| forest.add_votes(leaf, sums));
+    }
+}
