@@ -110,8 +110,11 @@ pub(super) fn run(args: &ModelArgs) -> anyhow::Result<Exit> {
     }
 }
 
+/// A file's bytes and the model in them.
+type FileAndModel = (Cow<'static, [u8]>, Live);
+
 /// Reads and loads a model from its source; the cache has no say in what a model is.
-fn load(source: &Source, access: &AccessArgs) -> anyhow::Result<Result<(Cow<'static, [u8]>, Live), ModelError>> {
+fn load(source: &Source, access: &AccessArgs) -> anyhow::Result<Result<FileAndModel, ModelError>> {
     let (fetcher, options) = (access.fetcher()?, access.load_options());
     let bar = download_bar();
     let fetched = fetcher.fetch(source, None, options.max_bytes, &|received, total| show(&bar, received, total));

@@ -33,7 +33,7 @@ pub(super) fn round(sums: &[f64], probabilities: &mut [f32]) {
 /// after thirteen terms.
 #[inline(always)]
 fn exp(x: f64) -> f64 {
-    const LN_2_HIGH: f64 = 6.931_471_803_691_238_2e-1;
+    const LN_2_HIGH: f64 = 0.693_147_180_369_123_8;
     const LN_2_LOW: f64 = 1.908_214_929_270_587_7e-10;
     /// Adding and subtracting it rounds to an integer, which then stands in the lowest bits.
     const ROUND: f64 = 6_755_399_441_055_744.0;
