@@ -110,11 +110,11 @@ pub(super) fn run(args: &ModelArgs) -> anyhow::Result<Exit> {
     }
 }
 
-/// A file's bytes and the model in them.
-type FileAndModel = (Cow<'static, [u8]>, Live);
+/// A model's file and the model.
+type Loaded = (Cow<'static, [u8]>, Live);
 
 /// Reads and loads a model from its source; the cache has no say in what a model is.
-fn load(source: &Source, access: &AccessArgs) -> anyhow::Result<Result<FileAndModel, ModelError>> {
+fn load(source: &Source, access: &AccessArgs) -> anyhow::Result<Result<Loaded, ModelError>> {
     let (fetcher, options) = (access.fetcher()?, access.load_options());
     let bar = download_bar();
     let fetched = fetcher.fetch(source, None, options.max_bytes, &|received, total| show(&bar, received, total));
@@ -279,7 +279,7 @@ impl<'a> Inspection<'a> {
         writeln!(
             output,
             "explanations     {}",
-            if self.explains { "yes" } else { "no, it is a stacking or has no sample counts" }
+            if self.explains { "yes" } else { "no, the file has no sample counts" }
         )?;
         writeln!(output, "features         {}", self.features)?;
         writeln!(output, "unused features  {}", or_none(&self.unused_features.join(", ")))?;

@@ -50,11 +50,11 @@ pub struct Keeper {
     trouble: Mutex<Option<Trouble>>,
     /// The only profile that is let in; flows are counted by it. Unset, any is.
     profile: OnceLock<Profile>,
-    changed: OnceLock<Changed>,
+    changed: OnceLock<Listener>,
 }
 
-/// What is told of every swap.
-type Changed = Box<dyn Fn(&Live) + Send + Sync>;
+/// Told of each model that is swapped in.
+type Listener = Box<dyn Fn(&Live) + Send + Sync>;
 
 /// What the source bore when it was last read.
 #[derive(Debug, Default)]
