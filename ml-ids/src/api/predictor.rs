@@ -157,6 +157,8 @@ pub struct ModelCard {
     pub sha256: String,
     /// Feature profile: `fixed`, `cns2022` or `cic2017`.
     pub profile: &'static str,
+    /// What computes its answers: operators and instruction set.
+    pub runtime: String,
     /// When it went live.
     #[serde(serialize_with = "rfc3339")]
     pub loaded_at: SystemTime,

@@ -1,17 +1,18 @@
 //! `ml-ids bench`, hidden: the measurements behind `cargo xtask bench`, one JSON line a figure.
 
 use std::{
-    hint::black_box,
-    time::{Duration, Instant},
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
 };
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use clap::ValueEnum;
 
-use super::exit::Exit;
+use super::{exit::Exit, speed};
 use crate::{
     features::{FEATURE_COUNT, FeatureVector},
-    model::{Model, Source},
+    model::{InstructionSet, Model, Source},
     sensor::{
         bench::{Figure, Generator, Traffic, kernel},
         verify::verify,
@@ -35,7 +36,20 @@ pub(super) struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    score: ScoreArgs,
+    #[command(flatten)]
     traffic: TrafficArgs,
+}
+
+/// What `score` scores.
+#[derive(clap::Args)]
+struct ScoreArgs {
+    /// Rows of 78 little-endian float64 [default: made up]
+    #[arg(long)]
+    rows: Option<PathBuf>,
+    /// Where the class of each row goes, one a line; `.` and the instruction set are appended
+    #[arg(long)]
+    classes: Option<PathBuf>,
 }
 
 /// What `generate` sends.
@@ -65,7 +79,7 @@ struct TrafficArgs {
 enum What {
     /// Nanoseconds a packet in the kernel, beside an empty and a floor program
     Kernel,
-    /// Flows per second of scoring
+    /// Flows per second of scoring, on each instruction set
     Score,
     /// What this kernel's verifier makes of each program
     Verify,
@@ -84,7 +98,7 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
         What::Kernel => kernel(&mut report)?,
         What::Verify => verify(&mut report)?,
         What::Generate => generate(&args.traffic, &mut report)?,
-        What::Score => score(&Model::load(&args.model)?, &mut report)?,
+        What::Score => score(Model::load(&args.model)?, &args.score, &mut report)?,
     }
     failed.map_or(Ok(Exit::Done), |error| Err(anyhow!(error)))
 }
@@ -100,36 +114,44 @@ fn generate(args: &TrafficArgs, report: &mut impl FnMut(Figure)) -> Result<()> {
     Ok(())
 }
 
-fn score(model: &Model, report: &mut impl FnMut(Figure)) -> Result<()> {
-    let rows = rows();
-    for batch in [1, 16, 256, 4096] {
-        let mut best = 0.0_f64;
-        // A batch of one is slow enough for fewer rows.
-        let rows = rows.get(..if batch == 1 { ROWS / 8 } else { ROWS }).unwrap_or(&rows);
-        for _ in 0..ROUNDS {
-            let started = Instant::now();
-            for chunk in rows.chunks(batch) {
-                black_box(model.score(black_box(chunk))?);
-            }
-            best = best.max(rows.len() as f64 / started.elapsed().as_secs_f64());
+/// The model on each instruction set that this CPU has.
+fn score(mut model: Model, args: &ScoreArgs, report: &mut impl FnMut(Figure)) -> Result<()> {
+    let rows = match &args.rows {
+        Some(path) => read_rows(path)?,
+        None => speed::rows(ROWS),
+    };
+    for instructions in InstructionSet::ALL.into_iter().filter(|set| set.is_available()) {
+        model = model.on(instructions);
+        for batch in [1, 16, 256, 4096] {
+            // A batch of one is slow enough for fewer rows.
+            let rows = rows.get(..if batch == 1 { rows.len() / 8 } else { rows.len() }).unwrap_or(&rows);
+            let value = speed::rate(&model, rows, batch, ROUNDS)?;
+            report(Figure {
+                bench: "score",
+                figure: format!("{instructions}, batch {batch}"),
+                value,
+                unit: "flows/CPU s",
+            });
         }
-        report(Figure { bench: "score", figure: format!("batch {batch}"), value: best, unit: "flows/s" });
+        if let Some(path) = &args.classes {
+            let path = format!("{}.{instructions}", path.display());
+            let classes: Vec<String> = model.score(&rows)?.iter().map(|score| score.class.to_string()).collect();
+            fs::write(&path, classes.join("\n")).with_context(|| format!("cannot write {path}"))?;
+        }
     }
     Ok(())
 }
 
-/// Made-up rows whose values spread over the magnitudes that flows have, so that trees are walked along many paths.
-fn rows() -> Vec<FeatureVector> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state
-    };
-    let mut value = || {
-        let magnitude = (next() % 28) as i32;
-        if magnitude < 6 { 0.0 } else { ((next() % 1000) as f64 / 1000.0) * 2.0_f64.powi(magnitude) }
-    };
-    (0..ROWS).map(|_| std::array::from_fn::<f64, FEATURE_COUNT, _>(|_| value())).collect()
+/// Rows of 78 little-endian float64, one behind the other.
+fn read_rows(path: &Path) -> Result<Vec<FeatureVector>> {
+    let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let (values, rest) = bytes.as_chunks();
+    let values: Vec<f64> = values.iter().map(|value| f64::from_le_bytes(*value)).collect();
+    let (rows, values) = values.as_chunks();
+    ensure!(
+        rest.is_empty() && values.is_empty() && !rows.is_empty(),
+        "{} does not hold rows of {FEATURE_COUNT} float64",
+        path.display()
+    );
+    Ok(rows.to_vec())
 }

@@ -279,7 +279,7 @@ impl Predictor for ModelPredictor {
         let classes = contract.classes.iter().zip(thresholds);
         ModelDetails {
             kind: model.kind().name(),
-            runtime: "own evaluator".to_owned(),
+            runtime: model.runtime(),
             bytes: model.bytes(),
             trees: model.trees(),
             nodes: model.nodes(),
@@ -304,6 +304,7 @@ fn card(Live { model, origin }: &Live) -> ModelCard {
         cached: origin.cached,
         sha256: model.sha256().to_owned(),
         profile: model.contract().profile.name(),
+        runtime: model.runtime(),
         loaded_at: model.loaded_at().into(),
         classes: model.contract().classes.clone(),
     }

@@ -17,6 +17,7 @@ mod score;
 mod score_capture;
 mod serve;
 mod source;
+mod speed;
 mod tally;
 mod unpin;
 mod wiring;

@@ -17,13 +17,18 @@ use super::{
     exit::{Exit, is_broken_pipe},
     extract::profile_parser,
     source::{AccessArgs, download_bar, show},
+    speed,
 };
 use crate::{
     features::FEATURE_COUNT,
     model::{
-        CONTRACT_VERSION, Fetched, Live, Model, ModelError, Origin, Source, described, expected_names, replace_file,
+        CONTRACT_VERSION, Fetched, Live, Model, ModelError, Origin, ScoreError, Source, described, expected_names,
+        replace_file,
     },
 };
+
+/// Times that a speed is measured; the best counts.
+const SPEED_ROUNDS: usize = 5;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -142,7 +147,7 @@ pub(super) fn inspect(args: &InspectArgs, mut output: impl Write, report: impl W
         Ok(loaded) => loaded,
         Err(error) => return refuse(&args.source, error, report),
     };
-    let inspection = Inspection::of(&live);
+    let inspection = Inspection::of(&live, Speed::of(&live.model)?);
     if args.json {
         serde_json::to_writer_pretty(&mut output, &inspection)?;
         writeln!(output)?;
@@ -202,6 +207,10 @@ struct Inspection<'a> {
     profile: &'static str,
     bytes: usize,
     sha256: &'a str,
+    kind: &'static str,
+    runtime: String,
+    /// Measured at this look, on one thread and made-up flows.
+    flows_per_second: Speed,
     trees: usize,
     nodes: usize,
     depth: usize,
@@ -231,8 +240,24 @@ struct Class<'a> {
     threshold: Option<f32>,
 }
 
+/// How many flows a second of CPU time a model scores.
+#[derive(Serialize)]
+struct Speed {
+    one_by_one: f64,
+    in_batches_of_256: f64,
+}
+
+impl Speed {
+    /// A tenth of a second's look.
+    fn of(model: &Model) -> Result<Self, ScoreError> {
+        let rows = speed::rows(2048);
+        let rate = |batch, count| speed::rate(model, &rows[..count], batch, SPEED_ROUNDS);
+        Ok(Self { one_by_one: rate(1, 256)?, in_batches_of_256: rate(256, 2048)? })
+    }
+}
+
 impl<'a> Inspection<'a> {
-    fn of(Live { model, origin }: &'a Live) -> Self {
+    fn of(Live { model, origin }: &'a Live, flows_per_second: Speed) -> Self {
         let contract = model.contract();
         let names = expected_names();
         let thresholds = contract.thresholds.iter().map(|threshold| threshold.is_finite().then_some(*threshold));
@@ -247,6 +272,9 @@ impl<'a> Inspection<'a> {
             profile: contract.profile.name(),
             bytes: model.bytes(),
             sha256: model.sha256(),
+            kind: model.kind().name(),
+            runtime: model.runtime(),
+            flows_per_second,
             trees: model.trees(),
             nodes: model.nodes(),
             depth: model.depth(),
@@ -264,7 +292,8 @@ impl<'a> Inspection<'a> {
     }
 
     fn write(&self, output: &mut impl Write) -> io::Result<()> {
-        let Self { name, version, source, contract, profile, bytes, sha256, trees, nodes, depth, .. } = self;
+        let Self { name, version, source, contract, profile, bytes, sha256, kind, trees, nodes, depth, .. } = self;
+        let Speed { one_by_one, in_batches_of_256 } = self.flows_per_second;
         let Replacements { nan, pos_inf, neg_inf } = &self.non_finite;
         writeln!(output, "model            {name} {version}")?;
         writeln!(output, "source           {source}")?;
@@ -275,7 +304,14 @@ impl<'a> Inspection<'a> {
         writeln!(output, "profile          {profile}")?;
         writeln!(output, "size             {bytes} bytes")?;
         writeln!(output, "sha256           {sha256}")?;
-        writeln!(output, "forest           {trees} trees, {nodes} nodes, depth {depth}")?;
+        writeln!(output, "kind             {kind}")?;
+        writeln!(output, "trees            {trees} trees, {nodes} nodes, depth {depth}")?;
+        writeln!(output, "runtime          {}", self.runtime)?;
+        writeln!(
+            output,
+            "speed            {in_batches_of_256:.0} flows/s in batches of 256, {one_by_one:.0} one by one (just \
+             measured, made-up flows, one thread)"
+        )?;
         writeln!(
             output,
             "explanations     {}",

@@ -21,6 +21,8 @@ use crate::{respond::Responder, sink::Sinks};
 
 /// Most batches that wait for the scoring thread.
 pub const QUEUE_BATCHES: usize = 64;
+/// Flows from which on a batch is not made larger: the model gains no more (docs/models.md).
+const FULL_BATCH: usize = 256;
 
 /// Who looks on and changes no verdict.
 pub struct Watchers {
@@ -74,7 +76,8 @@ fn work(
     done: impl Fn(u64),
 ) {
     let Watchers { stats, drift, shadow } = watchers;
-    while let Ok(mut records) = receiver.recv() {
+    while let Ok(first) = receiver.recv() {
+        let mut records = with_company(first, receiver);
         let received = records.len();
         records.retain(is_judged);
         let judged = records.len();
@@ -105,5 +108,42 @@ fn work(
         }
         sinks.flush();
         done(received as u64);
+    }
+}
+
+/// The batch together with those that already wait. The drain thread has collected flows for milliseconds, so nothing is
+/// waited for here; small batches pile up while the sinks are slow.
+fn with_company(mut records: Vec<FlowRecord>, receiver: &Receiver<Vec<FlowRecord>>) -> Vec<FlowRecord> {
+    while records.len() < FULL_BATCH {
+        match receiver.try_recv() {
+            Ok(more) => records.extend(more),
+            Err(_) => break,
+        }
+    }
+    records
+}
+
+#[cfg(test)]
+mod tests {
+    use ml_ids_common::{EndReason, FlowState};
+
+    use super::*;
+
+    fn records(first: u64, count: u64) -> Vec<FlowRecord> {
+        let record =
+            |number| FlowRecord::finish(FlowState { start_us: number, ..FlowState::default() }, EndReason::Timeout);
+        (first..first + count).map(record).collect()
+    }
+
+    #[test]
+    fn batches_that_wait_are_judged_together_in_order_until_one_is_full() {
+        let (sender, receiver) = sync_channel(8);
+        for (first, count) in [(2, 1), (3, 252), (255, 200), (455, 1)] {
+            sender.send(records(first, count)).unwrap();
+        }
+        let batch = with_company(records(0, 2), &receiver);
+        let order: Vec<_> = batch.iter().map(|record| record.state().start_us).collect();
+        assert_eq!(order, (0..455).collect::<Vec<_>>());
+        assert_eq!(with_company(receiver.recv().unwrap(), &receiver).len(), 1);
     }
 }

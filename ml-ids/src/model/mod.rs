@@ -348,6 +348,16 @@ impl Model {
         self.predictor.instructions
     }
 
+    /// What computes the model's answers, in words: operators and instruction set.
+    #[must_use]
+    pub fn runtime(&self) -> String {
+        let operators = match self.kind() {
+            Kind::Forest | Kind::Boosted => "own tree operator",
+            Kind::Stacking => "own tree operator and linear models",
+        };
+        format!("{operators} on {}", self.instructions())
+    }
+
     /// The same model on another instruction set; on the plain one where the CPU does not have it. For measurements.
     #[must_use]
     pub fn on(mut self, instructions: InstructionSet) -> Self {

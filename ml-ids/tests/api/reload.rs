@@ -67,6 +67,7 @@ fn card(version: &str) -> ModelCard {
         cached: false,
         sha256: "00".repeat(32),
         profile: "fixed",
+        runtime: "comparison".to_owned(),
         loaded_at: SystemTime::UNIX_EPOCH,
         classes: vec!["BENIGN".to_owned()],
     }

@@ -57,6 +57,7 @@ impl Predictor for Threshold {
             cached: false,
             sha256: "00".repeat(32),
             profile: "fixed",
+            runtime: "comparison".to_owned(),
             loaded_at: SystemTime::UNIX_EPOCH,
             classes: vec!["BENIGN".to_owned(), "DoS Hulk".to_owned()],
         }

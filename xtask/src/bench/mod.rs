@@ -5,6 +5,7 @@ mod figure;
 mod live;
 mod measure;
 mod offline;
+mod score;
 mod traffic;
 
 use std::process::{Command, ExitCode};
@@ -33,7 +34,7 @@ enum Bench {
     Offline,
     /// Loss, CPU time and memory of the live sensor at rising rates (needs root)
     Live,
-    /// Flows scored a second
+    /// Flows scored a CPU second, beside onnxruntime and scikit-learn (needs `setup --tests`)
     Score,
 }
 
@@ -60,7 +61,8 @@ pub(crate) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         let figures = match bench {
             Bench::Offline => offline::run(),
             Bench::Live => live::run(),
-            Bench::Kernel | Bench::Score => ask_the_agent(bench),
+            Bench::Score => score::run(),
+            Bench::Kernel => ask_the_agent(bench),
         };
         match figures {
             Ok(figures) if arguments.json => figures.iter().for_each(|figure| println!("{}", figure.to_json())),
@@ -77,17 +79,24 @@ pub(crate) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 /// Benches that run inside the agent: it prints a JSON line a figure.
 fn ask_the_agent(bench: Bench) -> anyhow::Result<Vec<Figure>> {
     let mut command = Command::new(workspace::agent("release"));
-    command.args(["bench", bench.name(), "--json"]).stderr(std::process::Stdio::inherit());
+    command.args(["bench", bench.name(), "--json"]);
+    figures_of(command)
+}
+
+/// What a program prints, a JSON line a figure.
+fn figures_of(mut command: Command) -> anyhow::Result<Vec<Figure>> {
+    command.stderr(std::process::Stdio::inherit());
     let output = command.output().with_context(|| format!("cannot start {}", process::shown(&command)))?;
     if !output.status.success() {
         bail!("{} failed ({})", process::shown(&command), output.status);
     }
-    let text = String::from_utf8(output.stdout).context("what the agent printed is not UTF-8")?;
+    let text = String::from_utf8(output.stdout).context("what it printed is not UTF-8")?;
     let figures: Vec<Figure> = text
         .lines()
         .filter(|line| !line.trim().is_empty())
         .map(|line| {
-            Figure::from_json(line).with_context(|| format!("the agent printed something else than a figure: {line}"))
+            Figure::from_json(line)
+                .with_context(|| format!("{} printed something else than a figure: {line}", process::shown(&command)))
         })
         .collect::<anyhow::Result<_>>()?;
     if figures.is_empty() {
