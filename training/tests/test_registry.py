@@ -20,7 +20,9 @@ from ml_ids_training.tracking import Registration, leaves
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    with mlflow_server.running(tmp_path_factory.mktemp("mlflow")) as url:
+    with mlflow_server.running(tmp_path_factory.mktemp("mlflow")) as url, pytest.MonkeyPatch.context() as patch:
+        for name, value in mlflow_server.CREDENTIALS.items():
+            patch.setenv(name, value)
         yield url
 
 
@@ -77,6 +79,13 @@ def test_training_logs_registers_and_moves_the_alias_in_one_command(server, tmp_
     assert model == (tmp_path / "model.onnx").read_bytes()
     drawn = mlflow_server.ask(server, "artifacts/list", run_id=version["run_id"], path="report/figures")["files"]
     assert "report/figures/calibration.png" in {row["path"] for row in drawn}
+
+
+def test_a_wrong_password_is_a_failure_that_says_which_variables_count(server, trained, monkeypatch, capsys):
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "wrong")
+    assert main(["register", str(trained.model), "--name", "edge", "--mlflow-uri", server]) == 1
+    said = capsys.readouterr().err
+    assert "401" in said and "MLFLOW_TRACKING_PASSWORD" in said
 
 
 def test_an_alias_without_a_name_is_wrong_usage(tmp_path, capsys):
