@@ -13,6 +13,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from . import store
 from .errors import UnreadableInput, WrongUsage
@@ -60,7 +62,8 @@ class Logged:
             aliases = "".join(f", mlflow:{name}@{alias}" for alias in self.registration.aliases)
             lines.append(f"registered: mlflow:{name}/{self.version}{aliases}")
         if self.store.folder is not None:
-            lines.append(f"model file: {Path(self.artifact_uri.removeprefix('file://')) / 'model.onnx'}")
+            folder = Path(url2pathname(urlsplit(self.artifact_uri).path))
+            lines.append(f"model file: {folder / 'model.onnx'}")
         return "\n".join(lines)
 
 

@@ -104,7 +104,7 @@ def test_an_unknown_alias_is_told_apart_from_an_unknown_model(server, trained):
 
 def test_without_a_server_a_folder_holds_the_same(trained, tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    folder = tmp_path / "store"
+    folder = tmp_path / "a store"
     command = ["register", str(trained.model), "--name", "edge", "--alias", "champion", "--out-dir", str(folder)]
     assert main(command) == 0
     said = capsys.readouterr().out
