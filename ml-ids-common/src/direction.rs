@@ -1,7 +1,7 @@
 //! What a packet does to the counters of its direction: lengths, gaps, bulks (`docs/feature-spec.md` sections 5 and 6).
 //! The same rules hold here as in [`crate::FlowState`]'s engine: no calls, no division, no panics.
 
-use crate::{BULK_GAP_US, Direction, Packet};
+use crate::{BULK_GAP_US, Direction, Packet, TcpFlags};
 
 /// Packets that make a bulk.
 const BULK_PACKETS: u32 = 4;
@@ -46,8 +46,8 @@ impl Direction {
         self.padded_sum = self.padded_sum.wrapping_add(all_padded);
         self.padded_square_sum = self.padded_square_sum.wrapping_add(padded.wrapping_mul(all_padded));
         self.header_sum = self.header_sum.wrapping_add(u64::from(packet.header).wrapping_mul(times));
-        self.psh = self.psh.wrapping_add(lane(flag_lanes(packet.flags.0, copies), 3));
-        self.urg = self.urg.wrapping_add(lane(flag_lanes(packet.flags.0 >> 4, copies), 1));
+        self.psh = self.psh.wrapping_add(flag(packet.flags, TcpFlags::PSH, copies));
+        self.urg = self.urg.wrapping_add(flag(packet.flags, TcpFlags::URG, copies));
         self.data_packets = self.data_packets.wrapping_add(if length != 0 { copies } else { 0 });
         self.padded_data_packets = self.padded_data_packets.wrapping_add(if padded != 0 { copies } else { 0 });
     }
@@ -85,18 +85,20 @@ impl Direction {
     }
 }
 
-/// The four low flag bits, each times `copies`, in four 16-bit lanes. Bit by bit the compiler makes masks of them, and
-/// the verifier follows both values of each: 256 paths through everything that comes after.
+/// The two low flag bits, each times `copies`, as two `u32` that lie side by side in memory. Bit by bit the compiler makes
+/// masks of them, and the verifier follows both values of each: 256 paths through everything that comes after.
 #[inline(always)]
-pub(crate) fn flag_lanes(flags: u8, copies: u32) -> u64 {
-    const SPREAD: u64 = 1 | 1 << 15 | 1 << 30 | 1 << 45;
-    const LOWEST: u64 = 1 | 1 << 16 | 1 << 32 | 1 << 48;
-    (u64::from(flags & 0xf).wrapping_mul(SPREAD) & LOWEST).wrapping_mul(u64::from(copies))
+pub(crate) const fn flag_pair(flags: u8, copies: u32) -> u64 {
+    const SPREAD: u64 = 1 | 1 << 31;
+    const LOWEST: u64 = 1 | 1 << 32;
+    let pair = (((flags & 3) as u64).wrapping_mul(SPREAD) & LOWEST).wrapping_mul(copies as u64);
+    if cfg!(target_endian = "big") { pair.rotate_left(32) } else { pair }
 }
 
+/// One flag bit times `copies`.
 #[inline(always)]
-pub(crate) const fn lane(lanes: u64, index: u32) -> u32 {
-    (lanes >> (16 * index)) as u32 & 0xffff
+const fn flag(flags: TcpFlags, bit: u8, copies: u32) -> u32 {
+    ((flags.0 >> bit.trailing_zeros()) & 1) as u32 * copies
 }
 
 /// Takes a gap into its least and largest, and the zero gaps between copies.

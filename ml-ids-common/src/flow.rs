@@ -192,6 +192,8 @@ const _: () = assert!(size_of::<Spans>() == 32);
 const _: () = assert!(size_of::<Direction>() == 152);
 const _: () = assert!(size_of::<FlowState>() == 504);
 const _: () = assert!(size_of::<LockedFlow<u32>>() == 512);
+// The engine counts two flags at a time.
+const _: () = assert!(core::mem::offset_of!(FlowState, flag_counts).is_multiple_of(8));
 const _: () = assert!(size_of::<SlotRef>() == 8);
 
 impl FlowState {

@@ -78,7 +78,7 @@ impl Packet {
             protocol: if version == IpVersion::V4 as u8 { protocol } else { 0 },
             version,
             // Between ports of one host the ports decide, which a later fragment does not know.
-            from_b: u8::from(self.from_b && !self.key.one_host()),
+            from_b: u8::from(self.from_b && !self.one_host),
             reserved: 0,
         }
     }
@@ -114,7 +114,7 @@ impl FlowState {
         if self.life != Life::Open as u8 || age > FLOW_LIMIT_US {
             return Err(Skip::AfterEnd);
         }
-        let is_forward = packet.key.one_host() || packet.from_b == (self.source_is_b != 0);
+        let is_forward = packet.one_host || packet.from_b == (self.source_is_b != 0);
         let direction = if is_forward { &mut self.forward } else { &mut self.backward };
         direction.fragments = direction.fragments.wrapping_add(1);
         Ok(())

@@ -108,7 +108,7 @@ impl FlowKey {
 }
 
 #[inline(always)]
-fn same_address(left: &Address, right: &Address) -> bool {
+pub(crate) fn same_address(left: &Address, right: &Address) -> bool {
     let (Address([a, b, c, d]), Address([e, f, g, h])) = (left, right);
     ((a ^ e) | (b ^ f) | (c ^ g) | (d ^ h)) == 0
 }

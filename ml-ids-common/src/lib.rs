@@ -30,6 +30,7 @@ mod record;
 mod segments;
 #[cfg(test)]
 mod testing;
+mod time;
 
 pub use counters::{COUNTER_SETS, Counters, FlowCounters, Hook, HookCounters, SWEEP_COUNTERS, counter_set};
 pub use decap::{Decap, MAX_TUNNEL_HEADERS};
@@ -48,6 +49,7 @@ pub use parse::{MAX_EXTENSION_HEADERS, MAX_HEADER_OFFSET, MAX_VLAN_TAGS, parse_e
 pub use profile::{ACTIVITY_LIMIT_US, BULK_GAP_US, FLOW_LIMIT_US, LINGER_US, Profile, SUBFLOW_GAP_US};
 pub use record::{EndReason, FlowRecord};
 pub use segments::{MAX_PIECES, Segments};
+pub use time::microseconds;
 
 #[cfg(feature = "user")]
 mod user {

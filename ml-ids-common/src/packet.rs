@@ -47,6 +47,8 @@ pub struct Packet {
     pub key: FlowKey,
     /// The packet's source is end point b of the key.
     pub from_b: bool,
+    /// [`FlowKey::one_host`] of the key: known once, and not to be looked for under a lock.
+    pub one_host: bool,
     /// Layer 4 header bytes: TCP data offset * 4, UDP 8, otherwise 0.
     pub header: u8,
     /// TCP flags, 0 for other protocols.

@@ -3,6 +3,7 @@
 
 use crate::{
     Address, Decap, FlowKey, Fragment, FrameReader, IpVersion, Packet, Profile, Skip, TcpFlags, decap::innermost,
+    key::same_address,
 };
 
 /// Deepest stack of 802.1Q/802.1ad tags that is followed.
@@ -233,8 +234,9 @@ fn transport<R: FrameReader>(reader: &R, network: &Network, profile: Profile) ->
         // The 2017 tool keeps one flow per direction when both ends have one address.
         matches!(profile, Profile::Cic2017),
     );
+    let one_host = same_address(&source, &destination);
     let flags = TcpFlags(flags);
-    Ok(Packet { key, from_b, header, flags, window, payload, padded_payload, copies: 1, fragment, datagram })
+    Ok(Packet { key, from_b, one_host, header, flags, window, payload, padded_payload, copies: 1, fragment, datagram })
 }
 
 /// The protocols that flows are told apart by, otherwise [`OTHER`].

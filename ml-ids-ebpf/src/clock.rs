@@ -2,9 +2,9 @@
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 
-use crate::{maps, tunables};
+use ml_ids_common::microseconds;
 
-const NS_PER_US: u64 = 1_000;
+use crate::{maps, tunables};
 
 /// Microseconds since boot, or the test clock. Truncated, not rounded, as the reference tools do.
 #[inline(always)]
@@ -13,6 +13,5 @@ pub(crate) fn now_us() -> u64 {
         return maps::CLOCK.get(0).copied().unwrap_or(0);
     }
     // SAFETY: the helper has no preconditions.
-    let now = unsafe { bpf_ktime_get_ns() };
-    now / NS_PER_US
+    microseconds(unsafe { bpf_ktime_get_ns() })
 }

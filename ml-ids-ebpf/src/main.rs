@@ -35,6 +35,7 @@ use ml_ids_common::{
 
 /// Received packets. Sees the frame as the driver delivered it, Ethernet padding included.
 #[xdp(frags)]
+#[inline(always)]
 fn ingress(ctx: XdpContext) -> u32 {
     let interface = frame::xdp_interface(&ctx);
     let Some(counters) = maps::counters(counter_set(interface)) else { return XDP_PASS };
@@ -59,24 +60,28 @@ fn ingress(ctx: XdpContext) -> u32 {
 
 /// Sent packets of an interface with Ethernet headers.
 #[classifier]
+#[inline(always)]
 fn egress(ctx: TcContext) -> i32 {
     socket_buffer(&ctx, Hook::Egress, Layer::Ethernet)
 }
 
 /// Sent packets of an interface without: tun, WireGuard, PPP, IP in IP.
 #[classifier]
+#[inline(always)]
 fn egress_l3(ctx: TcContext) -> i32 {
     socket_buffer(&ctx, Hook::Egress, Layer::Network)
 }
 
 /// Received packets where XDP sees none.
 #[classifier]
+#[inline(always)]
 fn ingress_tc(ctx: TcContext) -> i32 {
     socket_buffer(&ctx, Hook::Ingress, Layer::Ethernet)
 }
 
 /// Received packets of an interface without Ethernet headers, which XDP cannot read.
 #[classifier]
+#[inline(always)]
 fn ingress_l3(ctx: TcContext) -> i32 {
     socket_buffer(&ctx, Hook::Ingress, Layer::Network)
 }
@@ -136,6 +141,9 @@ fn socket_buffer(ctx: &TcContext, direction: Hook, layer: Layer) -> i32 {
                 let outcome = admitted.and_then(|()| count(piece, interface, flows));
                 let frame_length = if segments.count() == 1 { on_wire } else { headers.wrapping_add(payload) };
                 book(hook, copies, frame_length, outcome);
+                if segments.count() == 1 {
+                    break;
+                }
             }
             filter::tc_action(admitted)
         }

@@ -40,6 +40,7 @@ static LOCKED_TALLIES: HashMap<FlowKey, LockedTally, 1024> = HashMap::new();
 
 /// The floor for received packets.
 #[xdp(frags)]
+#[inline(always)]
 fn floor_ingress(ctx: XdpContext) -> u32 {
     let (parsed, length) = received(&ctx);
     tally(parsed, length);
@@ -48,6 +49,7 @@ fn floor_ingress(ctx: XdpContext) -> u32 {
 
 /// The floor for sent packets.
 #[classifier]
+#[inline(always)]
 fn floor_egress(ctx: TcContext) -> i32 {
     let (parsed, length) = sent(&ctx);
     tally(parsed, length);
@@ -56,6 +58,7 @@ fn floor_egress(ctx: TcContext) -> i32 {
 
 /// The floor with a lock, for received packets.
 #[xdp(frags)]
+#[inline(always)]
 fn locked_ingress(ctx: XdpContext) -> u32 {
     let (parsed, length) = received(&ctx);
     tally_locked(parsed, length);
@@ -64,6 +67,7 @@ fn locked_ingress(ctx: XdpContext) -> u32 {
 
 /// The floor with a lock, for sent packets.
 #[classifier]
+#[inline(always)]
 fn locked_egress(ctx: TcContext) -> i32 {
     let (parsed, length) = sent(&ctx);
     tally_locked(parsed, length);

@@ -27,6 +27,7 @@ mod trust;
 pub mod verify;
 mod wake;
 mod watch;
+mod watched;
 
 pub use attach::AttachMode;
 pub use drain::{Drain, DrainReport};

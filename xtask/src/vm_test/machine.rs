@@ -13,10 +13,10 @@ use anyhow::{Context as _, bail};
 use super::packages::{KernelFiles, Tools};
 use crate::process;
 
-/// The longest that a run may take. A quiet machine needs a tenth of it.
-const LIMIT: Duration = Duration::from_mins(8);
+/// The longest that a run may take. A quiet machine needs a twentieth of it.
+const LIMIT: Duration = Duration::from_mins(15);
 /// The longest without a word from the guest; the longest pause in its script is the loading of the model.
-const SILENCE: Duration = Duration::from_mins(2);
+const SILENCE: Duration = Duration::from_mins(6);
 const POLL: Duration = Duration::from_millis(200);
 /// Lines of the console that are shown of a run that failed.
 const TAIL: usize = 30;

@@ -72,6 +72,7 @@ impl PacketRecord {
         Packet {
             key: self.key,
             from_b: self.from_b != 0,
+            one_host: self.key.one_host(),
             header: self.header,
             flags: TcpFlags(self.flags),
             window: self.window,
