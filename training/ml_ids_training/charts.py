@@ -40,6 +40,7 @@ def spreads(tables: dict[str, pd.DataFrame], title: str) -> Figure:
         axes.set_yticks(places, list(table.index), fontsize=8)
         axes.tick_params(axis="x", labelsize=7)
         axes.set_xscale("symlog")
+        axes.set_xlim(left=min(0, float(least.min())))
         axes.set_title(name, fontsize=9)
     figure.suptitle(title)
     figure.tight_layout()

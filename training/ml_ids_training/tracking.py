@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from . import store
 from .errors import UnreadableInput, WrongUsage
@@ -59,7 +62,8 @@ class Logged:
             aliases = "".join(f", mlflow:{name}@{alias}" for alias in self.registration.aliases)
             lines.append(f"registered: mlflow:{name}/{self.version}{aliases}")
         if self.store.folder is not None:
-            lines.append(f"model file: {Path(self.artifact_uri.removeprefix('file://')) / 'model.onnx'}")
+            folder = Path(url2pathname(urlsplit(self.artifact_uri).path))
+            lines.append(f"model file: {folder / 'model.onnx'}")
         return "\n".join(lines)
 
 
@@ -76,13 +80,14 @@ def log(
     with store.opened(destination) as mlflow:
         client, run_id = mlflow.MlflowClient(), mlflow.active_run().info.run_id
         mlflow.set_tags({"mlflow.runName": _run_name(model), "sha256": model.sha256, **_tags(model)})
-        if facts is not None:
-            _log_report(mlflow, facts)
         if card is not None:
             mlflow.log_artifact(str(card))
         if report is not None:
             _log_report_files(mlflow, report)
         model_uri = log_model(model, run_id)
+        if facts is not None:
+            # After the model: it would ask the server for the history of each metric that is there, one by one.
+            _log_report(mlflow, facts, model_uri.rpartition("/")[2])
         version = None
         if registration is not None:
             version = _register(mlflow, model, model_uri, registration)
@@ -125,8 +130,8 @@ def _read_report(folder: Path) -> dict:
         raise UnreadableInput(f"{path}: no report of train --report: {error}") from error
 
 
-def _log_report(mlflow, facts: dict) -> None:
-    """Settings as parameters, results as metrics."""
+def _log_report(mlflow, facts: dict, model_id: str) -> None:
+    """Settings as parameters of the run, results as metrics of run and model."""
     from mlflow.entities import Metric, Param
 
     client, run_id = mlflow.MlflowClient(), mlflow.active_run().info.run_id
@@ -135,8 +140,9 @@ def _log_report(mlflow, facts: dict) -> None:
     settings += [(f"thresholds.{name}", value) for name, value in facts.get("thresholds", {}).items()]
     parameters = [Param(_name(name), str(value)[:_LONGEST_PARAMETER]) for name, value in settings]
     results = [(name, value) for key in _RESULTS for name, value in leaves(key, facts.get(key))]
+    now = int(time.time() * 1000)
     metrics = [
-        Metric(_name(name), float(value), 0, 0) for name, value in results
+        Metric(_name(name), float(value), now, 0, model_id=model_id) for name, value in results
         if isinstance(value, (int, float)) and not isinstance(value, bool)
     ]
     for start in range(0, len(parameters), _PARAMETERS_AT_ONCE):

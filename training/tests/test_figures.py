@@ -34,11 +34,12 @@ def test_curves_keep_both_ends_and_few_points():
 
 def test_figures_are_drawn_from_the_report_and_are_the_same_each_time(trained, tmp_path):
     facts = json.loads((trained.report / "report.json").read_text())
-    first, second = (figures.write(facts, tmp_path / name) for name in ("first", "second"))
-    assert {path.name for path in first} >= {
-        "confusion-random.png", "roc-time_ordered.png", "precision-recall-random.png", "calibration.png", "importances.png",
+    drawn = figures.write(facts, tmp_path)
+    assert {path.name for path in drawn} == {
+        *(f"{kind}-{split}.png" for kind in ("confusion", "roc", "precision-recall") for split in facts["splits"]),
+        "calibration.png", "importances.png", "permutation.png",
     }
-    for one, other in zip(first, second, strict=True):
-        data = one.read_bytes()
-        assert data.startswith(b"\x89PNG") and data == other.read_bytes()
-        assert 2000 < len(data) < 200_000
+    for path in drawn:
+        assert path.read_bytes().startswith(b"\x89PNG") and 2000 < path.stat().st_size < 200_000
+    again = figures.save(figures.importances(facts["importances"], "What the model looks at most"), tmp_path / "again.png")
+    assert again.read_bytes() == (tmp_path / "importances.png").read_bytes()

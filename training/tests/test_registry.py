@@ -20,7 +20,9 @@ from ml_ids_training.tracking import Registration, leaves
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    with mlflow_server.running(tmp_path_factory.mktemp("mlflow")) as url:
+    with mlflow_server.running(tmp_path_factory.mktemp("mlflow")) as url, pytest.MonkeyPatch.context() as patch:
+        for name, value in mlflow_server.CREDENTIALS.items():
+            patch.setenv(name, value)
         yield url
 
 
@@ -79,6 +81,13 @@ def test_training_logs_registers_and_moves_the_alias_in_one_command(server, tmp_
     assert "report/figures/calibration.png" in {row["path"] for row in drawn}
 
 
+def test_a_wrong_password_is_a_failure_that_says_which_variables_count(server, trained, monkeypatch, capsys):
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "wrong")
+    assert main(["register", str(trained.model), "--name", "edge", "--mlflow-uri", server]) == 1
+    said = capsys.readouterr().err
+    assert "401" in said and "MLFLOW_TRACKING_PASSWORD" in said
+
+
 def test_an_alias_without_a_name_is_wrong_usage(tmp_path, capsys):
     assert run_train([tmp_path / "a.csv"], tmp_path, more=["--alias", "blue"]) == 2
     assert run_train([tmp_path / "a.csv"], tmp_path, more=["--register", "x"]) == 2, "with --no-track"
@@ -95,7 +104,7 @@ def test_an_unknown_alias_is_told_apart_from_an_unknown_model(server, trained):
 
 def test_without_a_server_a_folder_holds_the_same(trained, tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    folder = tmp_path / "store"
+    folder = tmp_path / "a store"
     command = ["register", str(trained.model), "--name", "edge", "--alias", "champion", "--out-dir", str(folder)]
     assert main(command) == 0
     said = capsys.readouterr().out
