@@ -102,7 +102,7 @@ fn connect_and_reset(lab: &Lab, count: usize) -> Result<()> {
     let listener = lab.within(Side::Server, || Ok(TcpListener::bind(server)?))?;
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
-        scope.spawn(|| while !done.load(Ordering::Relaxed) && listener.accept().is_ok() {});
+        scope.spawn(|| listener.incoming().take_while(|taken| taken.is_ok() && !done.load(Ordering::Relaxed)).count());
         let connected = lab.within(Side::Client, || {
             for _ in 0..count {
                 let stream = TcpStream::connect_timeout(&server, Duration::from_secs(10))?;

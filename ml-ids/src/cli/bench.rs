@@ -2,14 +2,18 @@
 
 use std::{
     fs,
+    io::{self, Write as _},
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Context as _, Result, ensure};
 use clap::ValueEnum;
 
-use super::{exit::Exit, speed};
+use super::{
+    exit::{Exit, is_broken_pipe},
+    speed,
+};
 use crate::{
     features::{FEATURE_COUNT, FeatureVector},
     model::{InstructionSet, Model, Source},
@@ -90,9 +94,11 @@ enum What {
 /// Prints the figures.
 pub(super) fn run(args: &Args) -> Result<Exit> {
     let mut failed = None;
-    let mut report = |figure: Figure| match serde_json::to_string(&figure) {
-        Ok(line) => println!("{line}"),
-        Err(error) => failed = Some(error),
+    let mut report = |figure: Figure| {
+        let written = serde_json::to_string(&figure).map_err(anyhow::Error::from);
+        if let Err(error) = written.and_then(|line| Ok(writeln!(io::stdout(), "{line}")?)) {
+            failed.get_or_insert(error);
+        }
     };
     match args.what {
         What::Kernel => kernel(&mut report)?,
@@ -100,7 +106,7 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
         What::Generate => generate(&args.traffic, &mut report)?,
         What::Score => score(Model::load(&args.model)?, &args.score, &mut report)?,
     }
-    failed.map_or(Ok(Exit::Done), |error| Err(anyhow!(error)))
+    failed.filter(|error| !is_broken_pipe(error)).map_or(Ok(Exit::Done), Err)
 }
 
 fn generate(args: &TrafficArgs, report: &mut impl FnMut(Figure)) -> Result<()> {
