@@ -209,6 +209,15 @@ def parser() -> argparse.ArgumentParser:
     register.add_argument("--card", type=Path, metavar="FILE", help="model card to log beside it")
     register.add_argument("--report", type=Path, metavar="DIR", help="report folder of the training run, to log as well")
     tracking_options.add_to(register)
+
+    alias = commands.add_parser(
+        "alias", help="point an alias at a registered version", epilog=EPILOG, formatter_class=raw,
+        description="Moves an alias to a version that is registered already, such as back to the last good one.",
+    )
+    alias.add_argument("name", metavar="NAME", help="name of the registered model")
+    alias.add_argument("version", type=_positive, metavar="VERSION", help="number of the version")
+    alias.add_argument("alias", metavar="ALIAS", help="alias to move, such as champion")
+    tracking_options.add_store(alias)
     return main_parser
 
 
@@ -293,11 +302,19 @@ def _register(arguments: argparse.Namespace) -> int:
     return EXIT_OK
 
 
+def _alias(arguments: argparse.Namespace) -> int:
+    from . import tracking
+
+    destination = tracking_options.destination(arguments)
+    print(tracking.move_alias(destination, arguments.name, str(arguments.version), arguments.alias))
+    return EXIT_OK
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     parsed = parser().parse_args(arguments)
     try:
-        return {"train": _train, "check": _check, "register": _register}[parsed.command](parsed)
+        return {"train": _train, "check": _check, "register": _register, "alias": _alias}[parsed.command](parsed)
     except (TrainingFailed, WrongUsage, UnreadableInput) as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

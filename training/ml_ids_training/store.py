@@ -59,11 +59,10 @@ def choose(uri: str | None, folder: Path, experiment: str) -> Store:
 
 
 @contextmanager
-def opened(store: Store) -> Iterator[ModuleType]:
-    """MLflow, pointed at the store, with a run of the experiment begun.
+def connected(store: Store) -> Iterator[ModuleType]:
+    """MLflow, pointed at the store.
 
-    The run counts as failed if the block raises. Whatever MLflow raises becomes
-    a `TrainingFailed` that says where and what to look at.
+    Whatever MLflow raises becomes a `TrainingFailed` that says where and what to look at.
     """
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
@@ -76,14 +75,20 @@ def opened(store: Store) -> Iterator[ModuleType]:
             store.folder.mkdir(parents=True, exist_ok=True)
         mlflow.set_tracking_uri(store.uri)
         mlflow.set_registry_uri(store.uri)
-        with mlflow.start_run(experiment_id=_experiment(store, mlflow)):
-            yield mlflow
+        yield mlflow
     except (MlflowException, RequestException) as error:
         told = str(error).replace(store.uri, store.shown)
         raise TrainingFailed(
             f"MLflow at {store.shown} refuses or does not answer: {told}; look at --mlflow-uri, {URI_VARIABLE}, "
             "and MLFLOW_TRACKING_USERNAME with MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
         ) from error
+
+
+@contextmanager
+def opened(store: Store) -> Iterator[ModuleType]:
+    """The same with a run of the experiment begun, which counts as failed if the block raises."""
+    with connected(store) as mlflow, mlflow.start_run(experiment_id=_experiment(store, mlflow)):
+        yield mlflow
 
 
 def _experiment(store: Store, mlflow: ModuleType) -> str:

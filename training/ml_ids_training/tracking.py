@@ -97,6 +97,15 @@ def log(
     return Logged(destination, run_id, model_uri, artifact_uri, registration, version)
 
 
+def move_alias(destination: Store, name: str, version: str, alias: str) -> str:
+    """Points an alias at a version that is there already: forward, or back to the last good one."""
+    with store.connected(destination) as mlflow:
+        client = mlflow.MlflowClient()
+        client.get_model_version(name, version)  # an alias of a version that is not there would be taken
+        client.set_registered_model_alias(name, alias, version)
+    return f"mlflow:{name}@{alias} is version {version} now"
+
+
 def _log_report_files(mlflow, folder: Path) -> None:
     """The report and its figures; mistakes.csv tells rows of the data and stays where the data is."""
     for path in sorted(folder.rglob("*")):

@@ -11,15 +11,7 @@ from .errors import WrongUsage
 
 def add_to(parser: argparse.ArgumentParser) -> None:
     """Adds the options that `train` and `register` share, but for the name."""
-    group = parser.add_argument_group(
-        "MLflow", f"Without --mlflow-uri and {store.URI_VARIABLE} a local folder stands in for the server. "
-        "User, password and token are read from MLFLOW_TRACKING_USERNAME, _PASSWORD and _TOKEN.",
-    )
-    group.add_argument("--mlflow-uri", metavar="URI", help=f"server to log to; default: {store.URI_VARIABLE}")
-    group.add_argument(
-        "--out-dir", type=Path, default=Path(store.LOCAL_FOLDER), metavar="DIR",
-        help="local folder used when no server is named; default: %(default)s",
-    )
+    group = add_store(parser)
     group.add_argument(
         "--experiment", default=store.EXPERIMENT, metavar="NAME", help="experiment of the run; default: %(default)s"
     )
@@ -29,9 +21,23 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_store(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Adds the options that say where, and returns their group."""
+    group = parser.add_argument_group(
+        "MLflow", f"Without --mlflow-uri and {store.URI_VARIABLE} a local folder stands in for the server. "
+        "User, password and token are read from MLFLOW_TRACKING_USERNAME, _PASSWORD and _TOKEN.",
+    )
+    group.add_argument("--mlflow-uri", metavar="URI", help=f"server to log to; default: {store.URI_VARIABLE}")
+    group.add_argument(
+        "--out-dir", type=Path, default=Path(store.LOCAL_FOLDER), metavar="DIR",
+        help="local folder used when no server is named; default: %(default)s",
+    )
+    return group
+
+
 def destination(arguments: argparse.Namespace) -> store.Store:
     """Where to log."""
-    return store.choose(arguments.mlflow_uri, arguments.out_dir, arguments.experiment)
+    return store.choose(arguments.mlflow_uri, arguments.out_dir, getattr(arguments, "experiment", store.EXPERIMENT))
 
 
 def registration(name: str | None, arguments: argparse.Namespace) -> tracking.Registration | None:

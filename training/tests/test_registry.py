@@ -53,6 +53,10 @@ def test_a_registered_model_is_read_back_byte_for_byte_and_its_alias_moves(serve
         assert about["metadata"]["ml_ids.profile"] == "cns2022"
         inputs = json.loads(about["signature"]["inputs"])
         assert inputs[0]["name"] == "features" and inputs[0]["tensor-spec"] == {"dtype": "float32", "shape": [-1, 78]}
+    assert main(["alias", "edge", "1", "champion", "--mlflow-uri", server]) == 0
+    assert _fetch(server, "edge", "champion")[2] == trained.model.read_bytes(), "and back again"
+    assert main(["alias", "edge", "9", "champion", "--mlflow-uri", server]) == 1
+    assert _fetch(server, "edge", "champion")[0]["version"] == "1"
     first = mlflow_server.ask(server, "model-versions/get", name="edge", version="1")["model_version"]
     run = mlflow_server.ask(server, "runs/get", run_id=first["run_id"])["run"]
     assert run["info"]["status"] == "FINISHED"
