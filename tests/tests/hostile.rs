@@ -319,7 +319,7 @@ fn wrong_usage_is_told_apart_from_bad_input() -> Result<()> {
         &["extract", "--profile", "other", "x.pcap"],
         &["score", "--format", "xml", "x.pcap"],
         &["score", "--model", "", "x.pcap"],
-        &["score", "--model", "mlflow:ids@champion", "x.pcap"],
+        &["score", "--model", "mlflow:ids@", "x.pcap"],
         &["serve", "--model", "s3://bucket/model.onnx"],
         &["model", "inspect", "https://host/model.onnx"],
         &["model", "inspect"],
