@@ -83,7 +83,7 @@ impl Models {
             None => None,
             Some(source) => {
                 // The checksum is of the model that decides.
-                let options = args.access.keeper_options(source.clone())?.without_checksum();
+                let options = args.keeper_options_of(source.clone())?.without_checksum();
                 let keeper = start(options).await.context("--shadow")?;
                 let live = keeper.handle().current();
                 let found = live.model.contract().profile;

@@ -49,7 +49,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    Run(run::Args),
+    Run(Box<run::Args>),
     Serve(serve::Args),
     Extract(extract::Args),
     Score(score::ScoreArgs),
@@ -66,7 +66,7 @@ pub fn main() -> ExitCode {
     let command = parse().command;
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
     let result = match command {
-        Command::Run(args) => run::run(args),
+        Command::Run(args) => run::run(*args),
         Command::Serve(args) => serve::run(args),
         Command::Extract(args) => extract::run(&args),
         Command::Score(args) => score::run(&args),

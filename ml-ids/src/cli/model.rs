@@ -115,8 +115,11 @@ pub(super) fn run(args: &ModelArgs) -> anyhow::Result<Exit> {
     }
 }
 
+/// A model's file and the model.
+type Loaded = (Cow<'static, [u8]>, Live);
+
 /// Reads and loads a model from its source; the cache has no say in what a model is.
-fn load(source: &Source, access: &AccessArgs) -> anyhow::Result<Result<(Cow<'static, [u8]>, Live), ModelError>> {
+fn load(source: &Source, access: &AccessArgs) -> anyhow::Result<Result<Loaded, ModelError>> {
     let (fetcher, options) = (access.fetcher()?, access.load_options());
     let bar = download_bar();
     let fetched = fetcher.fetch(source, None, options.max_bytes, &|received, total| show(&bar, received, total));

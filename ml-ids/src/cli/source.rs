@@ -26,11 +26,25 @@ pub(super) struct ModelArgs {
     #[arg(long, env = "MLFLOW_MODEL_NAME", value_name = "NAME", value_parser = registered, help_heading = HEADING)]
     mlflow_model_name: Option<Source>,
     #[command(flatten)]
-    pub(super) access: AccessArgs,
+    cache: CacheArgs,
+    #[command(flatten)]
+    access: AccessArgs,
 }
 
 const HEADING: &str = "Model";
 const ACCESS: &str = "Access to models";
+
+/// What is kept of models for the day on which their server is away.
+#[derive(clap::Args, Clone, Debug, Default)]
+struct CacheArgs {
+    /// Where the last good model of each remote source is kept, for the day on which its server is away
+    /// [default: $CACHE_DIRECTORY, /var/cache/ml-ids for root, ~/.cache/ml-ids/models for others]
+    #[arg(long, env = "ML_IDS_MODEL_CACHE", value_name = "DIR", help_heading = HEADING)]
+    model_cache: Option<PathBuf>,
+    /// Keep no model on the disk, and use none from there
+    #[arg(long, conflicts_with = "model_cache", help_heading = HEADING)]
+    no_model_cache: bool,
+}
 
 /// How to reach a model, and what it must satisfy.
 #[derive(clap::Args, Clone, Debug, Default)]
@@ -41,13 +55,6 @@ pub(super) struct AccessArgs {
     /// Largest model that is read [default: 256 MiB]
     #[arg(long, env = "ML_IDS_MODEL_MAX_BYTES", value_name = "BYTES", help_heading = HEADING)]
     model_max_bytes: Option<u64>,
-    /// Where the last good model of each remote source is kept, for the day on which its server is away
-    /// [default: $CACHE_DIRECTORY, /var/cache/ml-ids for root, ~/.cache/ml-ids/models for others]
-    #[arg(long, env = "ML_IDS_MODEL_CACHE", value_name = "DIR", help_heading = HEADING)]
-    model_cache: Option<PathBuf>,
-    /// Keep no model on the disk, and use none from there
-    #[arg(long, conflicts_with = "model_cache", help_heading = HEADING)]
-    no_model_cache: bool,
     /// Fetch models over plain HTTP from other hosts, too
     #[arg(long, env = "ML_IDS_MODEL_INSECURE_HTTP", value_parser = FalseyValueParser::new(), help_heading = HEADING)]
     model_insecure_http: bool,
@@ -88,16 +95,18 @@ impl ModelArgs {
 
     /// What loads that model.
     pub(super) fn keeper_options(&self) -> Result<KeeperOptions> {
-        self.access.keeper_options(self.source())
+        self.keeper_options_of(self.source())
+    }
+
+    /// What loads another model by the same ways.
+    pub(super) fn keeper_options_of(&self, source: Source) -> Result<KeeperOptions> {
+        let Self { cache, access, .. } = self;
+        let fetcher = Arc::new(access.fetcher()?);
+        Ok(KeeperOptions { source, fetcher, load: access.load_options(), cache: cache.cache() })
     }
 }
 
 impl AccessArgs {
-    /// What loads a model from this source.
-    pub(super) fn keeper_options(&self, source: Source) -> Result<KeeperOptions> {
-        Ok(KeeperOptions { source, fetcher: Arc::new(self.fetcher()?), load: self.load_options(), cache: self.cache() })
-    }
-
     /// What a model must satisfy.
     pub(super) fn load_options(&self) -> LoadOptions {
         LoadOptions { max_bytes: self.model_max_bytes.unwrap_or(DEFAULT_MAX_BYTES), sha256: self.model_sha256.clone() }
@@ -125,7 +134,9 @@ impl AccessArgs {
         let (insecure_http, patience) = (self.model_insecure_http, Patience::default());
         Ok(Fetcher::new(RemoteOptions { mlflow, s3, insecure_http, patience }))
     }
+}
 
+impl CacheArgs {
     fn cache(&self) -> Option<Cache> {
         if self.no_model_cache {
             return None;

@@ -68,7 +68,8 @@ impl Environment {
         process::visible(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
         let mut install = Command::new(self.interpreter()?);
         install
-            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"])
+            // Compiled when first imported, and most never are: half of the time.
+            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile", "--requirement"])
             .arg(&requirements);
         process::twice(&mut install)?;
         fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))

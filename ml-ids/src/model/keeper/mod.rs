@@ -5,6 +5,7 @@
 mod tests;
 
 use std::{
+    borrow::Cow,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError},
     time::{Duration, Instant},
 };
@@ -49,15 +50,18 @@ pub struct Keeper {
     trouble: Mutex<Option<Trouble>>,
     /// The only profile that is let in; flows are counted by it. Unset, any is.
     profile: OnceLock<Profile>,
-    changed: OnceLock<Box<dyn Fn(&Live) + Send + Sync>>,
+    changed: OnceLock<Listener>,
 }
+
+/// Told of each model that is swapped in.
+type Listener = Box<dyn Fn(&Live) + Send + Sync>;
 
 /// What the source bore when it was last read.
 #[derive(Debug, Default)]
 struct Seen {
     mark: Option<Mark>,
-    /// It was refused then.
-    refused: bool,
+    /// Why that was refused then, if it was.
+    refused: Option<String>,
 }
 
 /// What went wrong at the last look.
@@ -65,8 +69,34 @@ struct Seen {
 struct Trouble {
     error: String,
     since: Instant,
-    /// The source answered, with a model that is refused.
-    refused: bool,
+    kind: Kind,
+}
+
+/// Whose fault it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// The source does not answer.
+    Away,
+    /// The source says no.
+    Denied,
+    /// The source has a model that is refused.
+    Refused,
+}
+
+impl Kind {
+    /// Of what went wrong before there was a model to refuse.
+    fn of(error: &ModelError) -> Self {
+        match error {
+            ModelError::Fetch(error) if error.is_away() => Self::Away,
+            _ => Self::Denied,
+        }
+    }
+}
+
+/// A model that was read and loaded.
+struct New {
+    live: Live,
+    bytes: Cow<'static, [u8]>,
 }
 
 /// What a look at the source led to.
@@ -102,15 +132,17 @@ impl Keeper {
     pub fn start(options: KeeperOptions, progress: Progress<'_>) -> Result<Self, ModelError> {
         let (live, seen, trouble) = match load(&options, None, progress) {
             Ok(None) => return Err(ModelError::Engine("the source is unchanged since it was never read".to_owned())),
-            Ok(Some((mark, loaded))) => match loaded {
-                Ok(live) => (live, Seen { mark, refused: false }, None),
-                Err(error) => {
-                    let (live, trouble) = last_good(&options, error, true)?;
-                    (live, Seen { mark, refused: true }, Some(trouble))
-                }
-            },
+            Ok(Some((mark, Ok(new)))) => {
+                keep(&options, &new);
+                (new.live, Seen { mark, refused: None }, None)
+            }
+            Ok(Some((mark, Err(error)))) => {
+                let (live, trouble) = last_good(&options, error, Kind::Refused)?;
+                (live, Seen { mark, refused: Some(trouble.error.clone()) }, Some(trouble))
+            }
             Err(error) => {
-                let (live, trouble) = last_good(&options, error, false)?;
+                let kind = Kind::of(&error);
+                let (live, trouble) = last_good(&options, error, kind)?;
                 (live, Seen::default(), Some(trouble))
             }
         };
@@ -162,7 +194,7 @@ impl Keeper {
     /// As [`Keeper::refresh`].
     pub fn reload(&self) -> Result<Refreshed, RefreshError> {
         let seen = self.begin()?;
-        let known = seen.mark.clone().filter(|_| !seen.refused);
+        let known = seen.mark.clone().filter(|_| seen.refused.is_none());
         self.look(seen, known.as_ref())
     }
 
@@ -175,14 +207,15 @@ impl Keeper {
         let works = live.origin.resolved.unwrap_or_else(|| live.model.version().to_owned());
         trouble
             .into_iter()
-            .map(|Trouble { error, since, refused }| {
+            .map(|Trouble { error, since, kind }| {
                 let cached = if live.origin.cached { ", from the cache," } else { "" };
-                let minutes = since.elapsed().as_secs() / 60;
-                if refused {
-                    format!("the model of {source} is refused and {works}{cached} stays at work: {error}")
-                } else {
-                    format!("{source} is away for {minutes} minutes and {works}{cached} stays at work: {error}")
-                }
+                let lasted = humantime::format_duration(Duration::from_secs(since.elapsed().as_secs()));
+                let what = match kind {
+                    Kind::Away => format!("{source} is away for {lasted}"),
+                    Kind::Denied => format!("{source} gives no model for {lasted}"),
+                    Kind::Refused => format!("the model of {source} is refused"),
+                };
+                format!("{what} and {works}{cached} stays at work: {error}")
             })
             .collect()
     }
@@ -201,19 +234,26 @@ impl Keeper {
         let (mark, loaded) = match load(options, known.map(|known| (known, &old)), &|_, _| {}) {
             Ok(Some(read)) => read,
             Ok(None) => {
-                // Unchanged since it was refused is no news, and no better.
-                if !seen.refused {
-                    self.recovered();
+                match &seen.refused {
+                    // Unchanged since it was refused is no better; a server that was away meanwhile is back.
+                    Some(reason) => self.note(reason.clone(), Kind::Refused),
+                    None => self.recovered(),
                 }
                 return Ok(Refreshed::Unchanged(old));
             }
-            Err(error) => return Err(self.failed(error, false)),
+            Err(error) => {
+                let kind = Kind::of(&error);
+                return Err(self.failed(error, kind));
+            }
         };
         let new = loaded.and_then(|new| self.admit(new));
-        *seen = Seen { mark, refused: new.is_err() };
+        *seen = Seen { mark, refused: new.as_ref().err().map(ToString::to_string) };
         let new = match new {
-            Ok(new) => new,
-            Err(error) => return Err(self.failed(error, true)),
+            Ok(new) => {
+                keep(options, &new);
+                new.live
+            }
+            Err(error) => return Err(self.failed(error, Kind::Refused)),
         };
         self.recovered();
         let same = new.model.sha256() == old.model.sha256();
@@ -233,8 +273,8 @@ impl Keeper {
         Ok(Refreshed::Swapped { old, new })
     }
 
-    fn admit(&self, new: Live) -> Result<Live, ModelError> {
-        let found = new.model.contract().profile;
+    fn admit(&self, new: New) -> Result<New, ModelError> {
+        let found = new.live.model.contract().profile;
         match self.profile.get() {
             Some(&running) if running != found => {
                 Err(ModelError::Profile { found: found.name(), running: running.name() })
@@ -247,16 +287,19 @@ impl Keeper {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn failed(&self, error: ModelError, refused: bool) -> RefreshError {
-        let text = error.to_string();
-        let mut trouble = self.trouble();
-        let same_kind = trouble.as_ref().is_some_and(|trouble| trouble.refused == refused);
-        if trouble.as_ref().is_none_or(|trouble| trouble.error != text) {
-            warn!("model {} stays at work; {}: {text}", self.handle.current().model.version(), self.options.source);
-        }
-        let since = trouble.as_ref().filter(|_| same_kind).map_or_else(Instant::now, |trouble| trouble.since);
-        *trouble = Some(Trouble { error: text, since, refused });
+    fn failed(&self, error: ModelError, kind: Kind) -> RefreshError {
+        self.note(error.to_string(), kind);
         RefreshError::Model(error)
+    }
+
+    /// Notes what went wrong. Said in the log when it is another thing than before.
+    fn note(&self, error: String, kind: Kind) {
+        let mut trouble = self.trouble();
+        if trouble.as_ref().is_none_or(|trouble| trouble.error != error) {
+            warn!("model {} stays at work; {}: {error}", self.handle.current().model.version(), self.options.source);
+        }
+        let since = trouble.as_ref().filter(|trouble| trouble.kind == kind).map(|trouble| trouble.since);
+        *trouble = Some(Trouble { error, since: since.unwrap_or_else(Instant::now), kind });
     }
 
     fn recovered(&self) {
@@ -279,7 +322,7 @@ pub(crate) fn described(Live { model, origin }: &Live) -> String {
     format!("{} {}{resolved}{cached}, sha256 {:.12}…", model.name(), model.version(), model.sha256())
 }
 
-type Read = (Option<Mark>, Result<Live, ModelError>);
+type Read = (Option<Mark>, Result<New, ModelError>);
 
 /// Reads the source and loads what it has; `None` if it is as it was. The outer error is the source's, the inner one the
 /// model's.
@@ -288,30 +331,32 @@ fn load(
     known: Option<(&Mark, &Live)>,
     progress: Progress<'_>,
 ) -> Result<Option<Read>, ModelError> {
-    let KeeperOptions { source, fetcher, load, cache } = options;
+    let KeeperOptions { source, fetcher, load, cache: _ } = options;
     let fetched = fetcher.fetch(source, known.map(|(mark, _)| mark), load.max_bytes, progress)?;
     let Fetched::Bytes { bytes, mark, resolved } = fetched else { return Ok(None) };
     let origin = Origin { resolved, cached: false };
     if let Some((_, old)) = known
         && hex(&Sha256::digest(&bytes)) == old.model.sha256()
     {
-        return Ok(Some((mark, Ok(Live { model: Arc::clone(&old.model), origin }))));
+        let live = Live { model: Arc::clone(&old.model), origin };
+        return Ok(Some((mark, Ok(New { live, bytes }))));
     }
     let model = Model::from_bytes(&bytes, source.clone(), load);
-    if let (Ok(_), true, Some(cache)) = (&model, source.is_remote(), cache) {
-        let key = (source, fetcher.authority(source));
-        if let Err(error) = cache.keep((key.0, &key.1), &bytes, origin.resolved.as_deref()) {
-            warn!("model {source} is not kept for the day on which its server is away: {error}");
-        }
+    Ok(Some((mark, model.map(|model| New { live: Live { model: Arc::new(model), origin }, bytes }))))
+}
+
+/// Keeps a model that has been let in.
+fn keep(KeeperOptions { source, fetcher, cache, .. }: &KeeperOptions, New { live, bytes }: &New) {
+    let Some(cache) = cache.as_ref().filter(|_| source.is_remote()) else { return };
+    if let Err(error) = cache.keep((source, &fetcher.authority(source)), bytes, live.origin.resolved.as_deref()) {
+        warn!("model {source} is not kept for the day on which its server is away: {error}");
     }
-    Ok(Some((mark, model.map(|model| Live { model: Arc::new(model), origin }))))
 }
 
 /// The last good model of the source, where that is better than none.
-fn last_good(options: &KeeperOptions, error: ModelError, refused: bool) -> Result<(Live, Trouble), ModelError> {
+fn last_good(options: &KeeperOptions, error: ModelError, kind: Kind) -> Result<(Live, Trouble), ModelError> {
     let KeeperOptions { source, fetcher, load, cache } = options;
-    let away = matches!(&error, ModelError::Fetch(error) if error.is_away());
-    let Some(cache) = cache.as_ref().filter(|_| source.is_remote() && (away || refused)) else { return Err(error) };
+    let Some(cache) = cache.as_ref().filter(|_| source.is_remote() && kind != Kind::Denied) else { return Err(error) };
     let kept = cache.last_good((source, &fetcher.authority(source)), load.max_bytes);
     let Kept { bytes, resolved } = match kept {
         Ok(kept) => kept,
@@ -329,5 +374,5 @@ fn last_good(options: &KeeperOptions, error: ModelError, refused: bool) -> Resul
     };
     let live = Live { model, origin: Origin { resolved, cached: true } };
     warn!("{error}; the last good model {} is at work", described(&live));
-    Ok((live, Trouble { error: error.to_string(), since: Instant::now(), refused }))
+    Ok((live, Trouble { error: error.to_string(), since: Instant::now(), kind }))
 }

@@ -125,7 +125,7 @@ fn a_source_that_is_away_leaves_the_model_at_work_until_it_is_back() {
     fs::rename(&file.path, &aside).unwrap();
     assert!(keeper.refresh().is_err());
     let said = keeper.reasons();
-    assert!(said.len() == 1 && said[0].contains("is away"), "{said:?}");
+    assert!(said.len() == 1 && said[0].contains("gives no model"), "{said:?}");
     fs::rename(&aside, &file.path).unwrap();
     assert!(matches!(keeper.refresh().unwrap(), Refreshed::Unchanged(_)));
     assert_eq!((version(&keeper).as_str(), keeper.reasons().len()), ("1", 0));

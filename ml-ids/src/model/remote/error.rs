@@ -72,7 +72,7 @@ pub enum FetchError {
         "{0} is plain HTTP to another host, where anyone on the way can read passwords and change the model; use https, \
          or allow it with --model-insecure-http if the network is trusted"
     )]
-    PlainHttp(WebUrl),
+    PlainHttp(String),
     /// A registered model, and no registry.
     #[error(
         "no MLflow server is named; set MLFLOW_TRACKING_URI or --mlflow-tracking-uri, for example http://127.0.0.1:5000"

@@ -128,7 +128,7 @@ impl Http {
 
     fn send(&self, get: &Get<'_>, url: &WebUrl, same_origin: bool, end: Instant) -> Result<Response<Body>, FetchError> {
         if !(url.is_protected() || self.insecure) {
-            return Err(FetchError::PlainHttp(url.clone()));
+            return Err(FetchError::PlainHttp(url.to_string()));
         }
         let agent = if url.is_loopback() { &self.inward } else { &self.outward };
         let mut request = agent.get(url.uri()).config().timeout_global(Some(left(end))).build();
