@@ -23,7 +23,7 @@ pub(super) fn compare(graph: &ModelProto, predictor: &Predictor, rows: &[f32]) -
     let wanted = run(graph, rows).map_err(|error| ModelError::Engine(format!("{error:#}")))?;
     let mut found = vec![0.0; rows.len() / FEATURE_COUNT * predictor.classes()];
     predictor.evaluate(rows, &mut found);
-    let apart = |(a, b): (&f32, &f32)| !((a - b).abs() <= TOLERANCE);
+    let apart = |(a, b): (&f32, &f32)| (a - b).is_nan() || (a - b).abs() > TOLERANCE;
     if wanted.len() != found.len() || wanted.iter().zip(&found).any(apart) {
         return Err(ModelError::Engine("tract makes other probabilities of the graph than the evaluator".to_owned()));
     }
