@@ -37,8 +37,6 @@ pub trait ModelWatch: Send + Sync {
 pub struct ModelDetails {
     /// What kind of model it is: `forest`.
     pub kind: &'static str,
-    /// What runs it.
-    pub runtime: String,
     /// Size of the file, in bytes.
     pub bytes: usize,
     /// Trees.

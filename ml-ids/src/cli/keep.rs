@@ -279,7 +279,6 @@ impl Predictor for ModelPredictor {
         let classes = contract.classes.iter().zip(thresholds);
         ModelDetails {
             kind: model.kind().name(),
-            runtime: model.runtime(),
             bytes: model.bytes(),
             trees: model.trees(),
             nodes: model.nodes(),

@@ -214,3 +214,51 @@ fn report(before: &ShadowCounts, now: &ShadowCounts) {
         now.failed.saturating_sub(before.failed),
     );
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::features::FEATURE_COUNT;
+
+    const ROW: FeatureVector = [0.0; FEATURE_COUNT];
+
+    /// The counts once `done` flows have been dealt with.
+    fn counts(shadow: &Shadow, done: u64) -> ShadowCounts {
+        let end = Instant::now() + Duration::from_secs(20);
+        loop {
+            let counts = shadow.counts();
+            if counts.compared + counts.failed + counts.skipped == done {
+                return counts;
+            }
+            assert!(Instant::now() < end, "{counts:?}");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    #[test]
+    fn labels_and_alerts_that_differ_are_counted_and_begin_anew_with_another_model() {
+        let model = Arc::new(Model::embedded().unwrap());
+        let shadow = Shadow::start(Arc::new(Model::embedded().unwrap().into())).unwrap();
+        let same = model.score(&[ROW]).unwrap().remove(0);
+        let class = usize::from(same.class == 0);
+        let other = Score { class, alert: !same.alert, ..same.clone() };
+        shadow.offer(&model, [(&ROW, &same), (&ROW, &other), (&ROW, &other)].into_iter());
+        let ShadowCounts { labels_differ, alerts_missed, alerts_added, pairs, .. } = counts(&shadow, 3);
+        assert_eq!((labels_differ, alerts_missed + alerts_added), (2, 2));
+        let [expected, found] = [class, same.class].map(|class| model.contract().classes[class].clone());
+        assert_eq!(pairs, BTreeMap::from([(Disagreement { model: expected, shadow: found }, 2)]));
+        shadow.restart();
+        assert_eq!(shadow.counts(), ShadowCounts::default());
+    }
+
+    #[test]
+    fn what_there_is_no_room_for_is_skipped_and_counted() {
+        let model = Arc::new(Model::embedded().unwrap());
+        let shadow = Shadow::start(Arc::new(Model::embedded().unwrap().into())).unwrap();
+        let score = model.score(&[ROW]).unwrap().remove(0);
+        shadow.offer(&model, vec![(&ROW, &score); WAITING + 1].into_iter());
+        assert_eq!(shadow.counts(), ShadowCounts { skipped: WAITING as u64 + 1, ..ShadowCounts::default() });
+        shadow.offer(&model, [(&ROW, &score)].into_iter());
+        assert_eq!(counts(&shadow, WAITING as u64 + 2).compared, 1);
+    }
+}

@@ -81,8 +81,8 @@ impl Probes {
     pub(super) fn compare(&self, scores: &[Score]) -> Result<(), ProbeError> {
         for (row, (stored, score)) in self.probabilities.iter().zip(scores).enumerate() {
             for (class, (&stored, &found)) in stored.iter().zip(&score.probabilities).enumerate() {
-                let off = (f64::from(found) - stored).abs();
-                if off.is_nan() || off > TOLERANCE {
+                let apart = (f64::from(found) - stored).abs();
+                if apart > TOLERANCE || apart.is_nan() {
                     return Err(ProbeError::Probability { row, class, found, stored });
                 }
             }

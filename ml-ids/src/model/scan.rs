@@ -201,7 +201,7 @@ fn scan_node(node: &[u8]) -> Result<bool, ScanError> {
     let among = |names: &[&str], name: &[u8]| names.iter().any(|known| known.as_bytes() == name);
     let trees = (operator, domain) == (TREES.as_bytes(), ML_DOMAIN.as_bytes());
     let plain = among(&PLAIN, operator) && among(&PLAIN_DOMAINS, domain);
-    if !(trees || plain) {
+    if !trees && !plain {
         return Err(ScanError::Operator(printable(operator)));
     }
     let (values, strings) = if trees { (MAX_VALUES, MAX_NODES) } else { (MAX_PLAIN_VALUES, 0) };

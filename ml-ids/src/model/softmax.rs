@@ -33,8 +33,9 @@ pub(super) fn round(sums: &[f64], probabilities: &mut [f32]) {
 /// after thirteen terms.
 #[inline(always)]
 fn exp(x: f64) -> f64 {
-    const LN_2_HIGH: f64 = 0.693_147_180_369_123_8;
-    const LN_2_LOW: f64 = 1.908_214_929_270_587_7e-10;
+    /// ln 2 in two parts, of which the first has so few bits that `k` times it is exact.
+    const LN_2_HIGH: f64 = f64::from_bits(0x3fe6_2e42_fee0_0000);
+    const LN_2_LOW: f64 = f64::from_bits(0x3dea_39ef_3579_3c76);
     /// Adding and subtracting it rounds to an integer, which then stands in the lowest bits.
     const ROUND: f64 = 6_755_399_441_055_744.0;
     const SERIES: [f64; 12] = [

@@ -49,8 +49,8 @@ async fn health_follows_the_model_on_its_way() {
     assert_eq!((&health["status"], &health["model_initialized"]), (&json!("healthy"), &json!(true)));
     assert_eq!(
         health["model"],
-        json!({"name": "threshold", "version": "3", "source": "embedded", "resolved": null,
-               "cached": false, "sha256": "00".repeat(32), "profile": "fixed",
+        json!({"name": "threshold", "version": "3", "source": "embedded", "resolved": null, "cached": false,
+               "sha256": "00".repeat(32), "profile": "fixed", "runtime": "comparison",
                "loaded_at": "1970-01-01T00:00:00Z"})
     );
     assert_eq!((&health["sensor"], &health["reasons"]), (&json!(null), &json!([])));

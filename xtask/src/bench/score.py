@@ -58,7 +58,7 @@ def train(folder: Path, paths: list[str]) -> None:
     rows.astype("<f8").tofile(folder / "rows.f64")
     for name, (kind, depth) in MODELS.items():
         print(f"training {name}", file=sys.stderr)
-        settings = Settings(max_depth=-1 if depth is None and kind == BOOSTED else depth, copies=0, seed=SEED).resolved(kind)
+        settings = Settings(max_depth=-1 if depth is None and kind == BOOSTED else depth, copies=0, seed=SEED, jobs=1).resolved(kind)
         fitted = kinds.fit(flows, learned, classes, tuple(range(78)), settings)
         metadata = {
             "contract": contract.VERSION,
