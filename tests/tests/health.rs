@@ -3,10 +3,10 @@
 
 use std::{fs, io::Write as _, process::Command, thread, time::Duration};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use ml_ids::{
     features::{FEATURE_COUNT, FEATURES},
-    model::Model,
+    model::{Kind, Model},
 };
 use ml_ids_tests::{
     agent::{LIMIT, Scratch, Server, ml_ids, run},
@@ -154,12 +154,17 @@ fn explanation_is_the_models_own_and_adds_up() -> Result<()> {
         let class = usize::try_from(answer["prediction"][0].as_u64().context("a class")?)?;
         let base = model.base_rate(class).context("the default model has base rates")?;
         let sum: f64 = contributions.iter().map(|part| f64::from(part.contribution)).sum();
-        let probability = answer["probability"].as_f64().context("a probability")?;
-        ensure!((probability - f64::from(base) - sum).abs() < 1e-4, "{base} and {sum} for {answer}");
+        let (space, whole, unit) = match model.kind() {
+            Kind::Forest => ("probability", &answer["probability"], ""),
+            Kind::Boosted => ("margin", &answer["explained"]["score"], " raw score"),
+            Kind::Stacking => bail!("a stacking has no explanation"),
+        };
+        let whole = whole.as_f64().context("a number")?;
+        ensure!((whole - f64::from(base) - sum).abs() < 1e-4, "{base} and {sum} for {answer}");
 
         let shown = answer["explanation"].as_array().context("an explanation")?;
         ensure!(shown.len() == contributions.len().min(5), "{answer}");
-        ensure!(answer["explained"]["space"] == "probability", "{answer}");
+        ensure!(answer["explained"]["space"] == space, "{answer}");
         ensure!(
             answer["explained"]["base"].as_f64().is_some_and(|shown| (shown - f64::from(base)).abs() < 1e-6),
             "{answer}"
@@ -174,7 +179,10 @@ fn explanation_is_the_models_own_and_adds_up() -> Result<()> {
             ensure!((value - f64::from(own.contribution)).abs() < 1e-6, "{part} is not {own:?}");
             ensure!(part["value"].as_f64() == Some(row[position]), "{part} is not {}", row[position]);
             let text = part["text"].as_str().context("words")?;
-            ensure!(text.starts_with(FEATURES[position].name) && text.ends_with(&format!("{value:+.2}")), "{part}");
+            ensure!(
+                text.starts_with(FEATURES[position].name) && text.ends_with(&format!("{value:+.2}{unit}")),
+                "{part}"
+            );
         }
     }
     server.stop()
