@@ -312,11 +312,12 @@ impl<'a> Inspection<'a> {
             "speed            {in_batches_of_256:.0} flows/s in batches of 256, {one_by_one:.0} one by one (just \
              measured, made-up flows, one thread)"
         )?;
-        writeln!(
-            output,
-            "explanations     {}",
-            if self.explains { "yes" } else { "no, the file has no sample counts" }
-        )?;
+        let explains = match (self.explains, *kind) {
+            (true, _) => "yes",
+            (false, "stacking") => "no, a stacking has no exact one",
+            (false, _) => "no, the file has no sample counts",
+        };
+        writeln!(output, "explanations     {explains}")?;
         writeln!(output, "features         {}", self.features)?;
         writeln!(output, "unused features  {}", or_none(&self.unused_features.join(", ")))?;
         writeln!(output, "not finite       NaN becomes {nan}, Infinity {pos_inf}, -Infinity {neg_inf}")?;
