@@ -14,7 +14,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::{answer::typed, state::AppState};
+use super::{answer::typed, health::SensorSnapshot, state::AppState};
 
 /// A value that is a share or an index.
 type Fraction = Gauge<f64, AtomicU64>;
@@ -25,7 +25,7 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Every part that has something to tell.
-const PARTS: [fn(&AppState, &mut Registry); 3] = [model, verdicts, drift];
+const PARTS: [fn(&AppState, &mut Registry); 5] = [model, verdicts, drift, packets, blocking];
 
 /// The numbers now.
 pub(crate) fn metrics(state: &AppState, headers: &HeaderMap) -> Response<Full<Bytes>> {
@@ -115,6 +115,50 @@ fn drift(state: &AppState, registry: &mut Registry) {
     ] {
         fraction(registry, name, help, value);
     }
+}
+
+/// The books of the hooks: what came by, what is in a flow, and what is not, by reason.
+fn packets(state: &AppState, registry: &mut Registry) {
+    let Some(SensorSnapshot { packets, .. }) = state.sensor().map(|sensor| sensor.snapshot()) else { return };
+    let (seen, bytes, in_flow) = (Family::default(), Family::default(), Family::default());
+    let skipped = Family::<[(&'static str, &'static str); 2], Counter>::default();
+    for (hook, books) in [("ingress", packets.ingress), ("egress", packets.egress)] {
+        for (family, count) in [(&seen, books.seen), (&bytes, books.seen_bytes), (&in_flow, books.in_flow)] {
+            let family: &Family<Label, Counter> = family;
+            family.get_or_create(&[("hook", hook.to_owned())]).inc_by(count);
+        }
+        for (reason, count) in books.skipped {
+            skipped.get_or_create(&[("hook", hook), ("reason", reason)]).inc_by(count);
+        }
+    }
+    registry.register("packets", "Packets that came by a hook: in a flow or skipped", seen);
+    registry.register("packet_bytes", "Bytes of these packets, frames and all", bytes);
+    registry.register("packets_in_flow", "Packets counted in a flow", in_flow);
+    registry.register("packets_skipped", "Packets not counted in a flow, by reason", skipped);
+}
+
+/// What blocking does. Nothing of it where nothing is ever blocked.
+fn blocking(state: &AppState, registry: &mut Registry) {
+    let snapshot = state.sensor().map(|sensor| sensor.snapshot());
+    let Some(block) = snapshot.map(|snapshot| snapshot.block).filter(|block| block.enabled) else { return };
+    fraction(registry, "block_entries", "Blocks now", block.entries as f64);
+    for (name, help, count) in [
+        ("block_dropped_packets", "Packets of blocked sources that were dropped", block.dropped),
+        ("block_dry_run_packets", "Packets that would have been dropped but for the dry run", block.would_block),
+        ("block_spared_packets", "Packets that a block matched and a protected prefix saved", block.spared),
+        ("blocks_made", "Blocks made, by verdicts and by hand", block.blocked),
+        ("blocks_removed", "Blocks removed before their time was over", block.unblocked),
+        ("blocks_expired", "Blocks whose time was over", block.expired),
+    ] {
+        let counter = Counter::<u64>::default();
+        counter.inc_by(count);
+        registry.register(name, help, counter);
+    }
+    let refused = Family::<Label, Counter>::default();
+    for (reason, count) in block.refused {
+        refused.get_or_create(&[("reason", reason.to_owned())]).inc_by(count);
+    }
+    registry.register("blocks_refused", "Blocks that were refused, by reason", refused);
 }
 
 fn fraction(registry: &mut Registry, name: &str, help: &str, value: f64) {
