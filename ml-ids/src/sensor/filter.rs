@@ -119,7 +119,7 @@ mod tests {
     use super::*;
     use crate::{
         respond::{Blocklist, Guard, Protected, Protection, entry},
-        sensor::{KernelReplay, Options, parse_prefix},
+        sensor::{KernelReplay, Options, parse_prefix, testing::loaded},
     };
 
     const OUTSIDE: [u8; 4] = [203, 0, 113, 9];
@@ -152,14 +152,7 @@ mod tests {
 
     fn load(filter: FilterOptions) -> Option<KernelReplay> {
         let options = Options { max_flows: 64, ring_bytes: 1 << 16, filter, ..Options::default() };
-        match KernelReplay::load(&options, true) {
-            Ok(replay) => Some(replay),
-            Err(SensorError::Permission { .. }) => {
-                eprintln!("SKIPPED: loading eBPF programs needs root");
-                None
-            }
-            Err(error) => panic!("{:#}", anyhow::Error::from(error)),
-        }
+        loaded(&options)
     }
 
     fn load_blocking(block: BlockMode, ignore: &[&str]) -> Option<(KernelReplay, Blocklist, Protected, FilterCounts)> {

@@ -1,8 +1,13 @@
-//! A network namespace for a test of its own.
+//! What tests of the sensor need of the kernel: a network namespace of their own, the programs loaded. Without root both are
+//! skipped, loudly.
 
 use std::{process::Command, thread, time::Duration};
 
-use super::links::{LinkInfo, Links};
+use super::{
+    Options, SensorError,
+    links::{LinkInfo, Links},
+    replay::KernelReplay,
+};
 
 /// Runs an `ip` command in this thread's namespace.
 pub(super) fn ip(arguments: &str) {
@@ -33,4 +38,16 @@ pub(super) fn in_namespace(test: impl FnOnce() + Send) {
         test();
     };
     thread::scope(|scope| scope.spawn(run).join().unwrap());
+}
+
+/// The programs, loaded for a test that gives them packets and the time.
+pub(super) fn loaded(options: &Options) -> Option<KernelReplay> {
+    match KernelReplay::load(options, true) {
+        Ok(replay) => Some(replay),
+        Err(SensorError::Permission { .. }) => {
+            eprintln!("SKIPPED: loading eBPF programs needs root");
+            None
+        }
+        Err(error) => panic!("{:#}", anyhow::Error::from(error)),
+    }
 }

@@ -3,6 +3,7 @@
 use ml_ids_common::Decap;
 
 use super::*;
+use crate::sensor::testing::loaded;
 
 /// Ethernet, IPv4, TCP SYN from 10.0.0.1:1000 to 10.0.0.2:80, padded to 60 bytes.
 const SYN: [u8; 60] = {
@@ -26,14 +27,7 @@ fn load(profile: Profile) -> Option<KernelReplay> {
 
 fn load_with(profile: Profile, decap: Decap) -> Option<KernelReplay> {
     let options = Options { profile, decap, max_flows: 1024, ring_bytes: 1 << 20, ..Options::default() };
-    match KernelReplay::load(&options, true) {
-        Ok(replay) => Some(replay),
-        Err(SensorError::Permission { .. }) => {
-            eprintln!("SKIPPED: loading eBPF programs needs root");
-            None
-        }
-        Err(error) => panic!("{:#}", anyhow::Error::from(error)),
-    }
+    loaded(&options)
 }
 
 #[test]
@@ -116,21 +110,14 @@ const ACK: u8 = 0x10;
 
 fn small_table(max_flows: u32, ring_bytes: u32) -> Option<KernelReplay> {
     let options = Options { max_flows, ring_bytes, ..Options::default() };
-    match KernelReplay::load(&options, true) {
-        Ok(replay) => Some(replay),
-        Err(SensorError::Permission { .. }) => None,
-        Err(error) => panic!("{:#}", anyhow::Error::from(error)),
-    }
+    loaded(&options)
 }
 
 #[test]
 fn a_flood_of_probes_costs_a_conversation_nothing_and_every_flow_is_accounted_for() {
     // The second ring holds so few records that most of the flood's cannot be sent.
     for ring_bytes in [4 << 20, 1 << 16] {
-        let Some(mut replay) = small_table(64, ring_bytes) else {
-            eprintln!("SKIPPED: loading eBPF programs needs root");
-            return;
-        };
+        let Some(mut replay) = small_table(64, ring_bytes) else { return };
         let mut now = 1_000_000;
         let mut talk = |replay: &mut KernelReplay, count: u64| {
             for _ in 0..count {
