@@ -33,7 +33,6 @@ fn existing_flow(hook: Hook, report: Report<'_>) -> Result<(), SensorError> {
     let name = hook.name();
     let mut programs = Programs::load()?;
     let mut ours = KernelReplay::load(&Options::default(), false)?;
-    let (verified, instructions) = ours.program_size(hook)?;
     let frame = segment(1, ACK);
     programs.hash::<_, [u64; 4]>("LOCKED_TALLIES")?.insert(key(&frame)?, [0; 4], 0).map_err(map("LOCKED_TALLIES"))?;
     let runners = [
@@ -45,8 +44,6 @@ fn existing_flow(hook: Hook, report: Report<'_>) -> Result<(), SensorError> {
     let [empty, floor, locked, existing] = in_turns(&runners, ROUNDS, |runner, _| time(runner, &frame, REPEAT))?;
     let lock = locked - floor;
     let mut figure = |what: &str, value: f64, unit| figure(report, format!("{name}: {what}"), value, unit);
-    figure("instructions followed by the verifier", verified.into(), "instructions");
-    figure("instructions of the program", instructions.into(), "instructions");
     figure("empty program", empty, "ns/packet");
     figure("floor program (parse, clock, lookup, two counters)", floor, "ns/packet");
     figure("floor program with a spin lock", locked, "ns/packet");
