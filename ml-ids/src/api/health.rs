@@ -12,7 +12,7 @@ use super::{
     predictor::{ModelCard, ShadowHealth},
     state::{AppState, Slot},
 };
-use crate::detect::drift::DriftReport;
+use crate::{detect::drift::DriftReport, sink::SinkState};
 
 /// What a running sensor shows of itself.
 pub trait SensorHealth: Send + Sync {
@@ -40,6 +40,8 @@ pub struct SensorSnapshot {
     pub verdicts: VerdictCounts,
     /// How sources are blocked.
     pub block: BlockHealth,
+    /// Where events go.
+    pub sinks: Vec<SinkState>,
     /// Why the sensor is not at its best, in words; empty if it is.
     pub degraded: Vec<String>,
 }

@@ -21,6 +21,7 @@ use crate::{
     },
     respond::{BlockState, Responder},
     sensor::{self, EgressHook, IngressHook, SensorState, WatchedInterface},
+    sink::Hub,
 };
 
 /// Share of the flow table above which the sensor calls itself degraded.
@@ -37,6 +38,7 @@ pub(super) struct SensorView {
     pub(super) state: Arc<SensorState>,
     pub(super) stats: Arc<Stats>,
     pub(super) responder: Arc<Responder>,
+    pub(super) hub: Arc<Hub>,
 }
 
 impl SensorHealth for SensorView {
@@ -75,6 +77,15 @@ impl SensorHealth for SensorView {
         if verdicts.failed > 0 {
             degraded.push(format!("the model failed on {} flows", verdicts.failed));
         }
+        let sinks = self.hub.states();
+        for sink in &sinks {
+            if let Some(failure) = &sink.failure {
+                degraded.push(format!("{} does not take events: {failure}", sink.name));
+            }
+            if sink.dropped > 0 {
+                degraded.push(format!("{} events for {} found its queue full", sink.dropped, sink.name));
+            }
+        }
         SensorSnapshot {
             interfaces: interfaces.into_iter().map(interface).collect(),
             packets: PacketBooks { ingress: books(&ingress), egress: books(&egress) },
@@ -94,6 +105,7 @@ impl SensorHealth for SensorView {
                 dropped: verdicts.failed,
             },
             block: self.responder.state().map_or_else(BlockHealth::default, |state| block(state, &ingress)),
+            sinks,
             degraded,
         }
     }
