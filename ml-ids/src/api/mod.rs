@@ -22,6 +22,7 @@ mod predict_body;
 mod predictor;
 mod query;
 mod reload;
+mod requests;
 mod routes;
 mod row;
 mod server;
@@ -32,13 +33,13 @@ mod units;
 mod walk;
 
 pub use health::{
-    Attach, BlockHealth, Egress, FlowBooks, HookPackets, Ingress, InterfaceHealth, InterfaceState, PacketBooks,
-    QueueHealth, SensorHealth, SensorSnapshot, TableFill, VerdictCounts,
+    Attach, BlockHealth, Egress, FlowBooks, HookPackets, Ingress, InterfaceHealth, InterfaceState, Measures,
+    OpenedAlerts, PacketBooks, QueueHealth, SensorHealth, SensorSnapshot, TableFill, VerdictCounts,
 };
 pub use limits::Limits;
 pub use predictor::{
     ClassDetails, Contribution, Explanation, ModelCard, ModelDetails, ModelSource, ModelWatch, Prediction, Predictor,
-    ReloadError, ReloadStatus, Reloaded, ShadowHealth,
+    ReloadError, ReloadStatus, Reloaded, ShadowHealth, SourceLooks,
 };
 pub use routes::{Endpoint, ROUTES, Route};
 pub use server::serve;

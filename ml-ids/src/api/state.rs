@@ -17,6 +17,7 @@ use super::{
     health::{QueueHealth, SensorHealth},
     limits::{BULK_WORKERS, Limits},
     predictor::{ModelSource, ModelWatch, Predictor},
+    requests::Requests,
     units::TimeUnit,
 };
 use crate::detect::drift::DriftReport;
@@ -30,6 +31,7 @@ pub struct AppState {
     pub(crate) quick: Lane,
     pub(crate) bulk: Lane,
     pub(crate) connections: Connections,
+    pub(crate) requests: Requests,
     model: RwLock<Slot>,
     capture_asked: bool,
     sensor: RwLock<Option<Arc<dyn SensorHealth>>>,
@@ -57,6 +59,7 @@ impl AppState {
             quick: Lane::new(limits.quick_in_flight, limits.quick_workers),
             bulk: Lane::new(limits.bulk_in_flight, BULK_WORKERS),
             connections: Connections::new(limits.connections),
+            requests: Requests::new(),
             limits,
             model: RwLock::new(Slot::Loading),
             capture_asked,

@@ -19,13 +19,13 @@ use super::source::ModelArgs;
 use crate::{
     api::{
         AppState, ClassDetails, Contribution, Explanation, ModelCard, ModelDetails, ModelSource, Prediction, Predictor,
-        ReloadError, ReloadStatus, Reloaded, ShadowHealth,
+        ReloadError, ReloadStatus, Reloaded, ShadowHealth, SourceLooks,
     },
     detect::{Shadow, ShadowCounts},
     features::FeatureVector,
     model::{
-        Keeper, KeeperOptions, Live, Model, ModelError, ModelHandle, Reason, RefreshError, Refreshed, Source, Space,
-        described,
+        Keeper, KeeperOptions, Live, LookCounts, LookOutcome, Model, ModelError, ModelHandle, Reason, RefreshError,
+        Refreshed, Source, Space, described,
     },
 };
 
@@ -50,6 +50,8 @@ pub(super) struct KeepArgs {
 pub(super) struct Models {
     keeper: Arc<Keeper>,
     shadow: Option<(Arc<Keeper>, Arc<Shadow>)>,
+    /// How often they are looked for.
+    every: Option<Duration>,
 }
 
 impl Models {
@@ -102,7 +104,7 @@ impl Models {
                 Some((keeper, shadow))
             }
         };
-        let models = Self { keeper, shadow };
+        let models = Self { keeper, shadow, every: keep.model_refresh };
         let behind_api = {
             let (state, shadow) = (Arc::downgrade(state), models.shadow());
             move |live: &Live| {
@@ -114,8 +116,8 @@ impl Models {
         behind_api(&live);
         models.keeper.on_change(behind_api);
         let shadow = models.shadow.as_ref().map(|(keeper, shadow)| (Arc::clone(keeper), Arc::clone(shadow)));
-        state.set_model_source(Arc::new(Self { keeper: Arc::clone(&models.keeper), shadow }));
-        models.look_after(keep.model_refresh);
+        state.set_model_source(Arc::new(Self { keeper: Arc::clone(&models.keeper), shadow, every: models.every }));
+        models.look_after();
         Ok(models)
     }
 
@@ -134,9 +136,9 @@ impl Models {
     }
 
     /// Looks for other models now and then, and at SIGHUP.
-    fn look_after(&self, every: Option<Duration>) {
+    fn look_after(&self) {
         for keeper in self.keepers() {
-            if let Some(every) = every {
+            if let Some(every) = self.every {
                 tokio::spawn(refresh(Arc::clone(keeper), every));
             }
         }
@@ -204,6 +206,17 @@ impl ModelSource for Models {
     fn reasons(&self) -> Vec<String> {
         let shadow = self.shadow.iter().flat_map(|(keeper, _)| keeper.reasons());
         self.keeper.reasons().into_iter().chain(shadow.map(|reason| format!("shadow: {reason}"))).collect()
+    }
+
+    fn looks(&self) -> Option<SourceLooks> {
+        let LookCounts { outcomes, trouble, well_at } = self.keeper.looks();
+        let troubles = [LookOutcome::Away, LookOutcome::Denied, LookOutcome::Refused];
+        Some(SourceLooks {
+            outcomes: outcomes.map(|(outcome, count)| (outcome.name(), count)).to_vec(),
+            troubles: troubles.map(|kind| (kind.name(), trouble == Some(kind))).to_vec(),
+            well_at,
+            every: self.every,
+        })
     }
 
     fn shadow(&self) -> Option<ShadowHealth> {

@@ -12,8 +12,8 @@ use tokio::{
 
 use crate::{
     api::{
-        Attach, BlockHealth, Egress, FlowBooks, HookPackets, Ingress, InterfaceHealth, InterfaceState, ModelWatch,
-        PacketBooks, SensorHealth, SensorSnapshot, TableFill, VerdictCounts,
+        Attach, BlockHealth, Egress, FlowBooks, HookPackets, Ingress, InterfaceHealth, InterfaceState, Measures,
+        ModelWatch, PacketBooks, SensorHealth, SensorSnapshot, TableFill, VerdictCounts,
     },
     detect::{
         Stats,
@@ -107,6 +107,19 @@ impl SensorHealth for SensorView {
             block: self.responder.state().map_or_else(BlockHealth::default, |state| block(state, &ingress)),
             sinks,
             degraded,
+            measures: Measures {
+                ended: self.stats.ended().map(|(reason, count)| (reason.name(), count)).collect(),
+                other_protocol: verdicts.other_protocol,
+                untrained: verdicts.untrained,
+                alert_classes: self.stats.alert_classes(),
+                alerts: Vec::new(),
+                lost_packets: flows.lost_packets,
+                evicted_packets: flows.evicted_packets,
+                malformed_records: self.state.malformed_records(),
+                sweep_failures: self.state.sweep_failures(),
+                drain: self.state.drain_times(),
+                timing: self.stats.timing().shapes(),
+            },
         }
     }
 }

@@ -62,7 +62,7 @@ pub use self::{
     faults::{EnsembleError, NodeFault, WeightFault},
     graph::GraphError,
     handle::{Live, ModelHandle, Origin},
-    keeper::{Keeper, KeeperOptions, RefreshError, Refreshed},
+    keeper::{Keeper, KeeperOptions, LookCounts, LookOutcome, RefreshError, Refreshed},
     predictor::Kind,
     probes::{ProbeError, Probes},
     reasons::{Explanation, Reason, Space},

@@ -1,6 +1,7 @@
 //! Keeps the model of a source at work: loads it, looks whether the source has another, checks that one and swaps it in.
 //! What is refused or away leaves the model that works.
 
+mod looks;
 #[cfg(test)]
 mod tests;
 
@@ -14,6 +15,9 @@ use log::{info, warn};
 use ml_ids_common::Profile;
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
+
+use looks::Looks;
+pub use looks::{LookCounts, LookOutcome};
 
 use super::{
     Cache, Fetched, Fetcher, Live, LoadOptions, Mark, Model, ModelError, ModelHandle, Origin, Progress, Source,
@@ -48,6 +52,7 @@ pub struct Keeper {
     /// Held while the source is looked at, so that there is one look at a time.
     look: Mutex<Seen>,
     trouble: Mutex<Option<Trouble>>,
+    looks: Looks,
     /// The only profile that is let in; flows are counted by it. Unset, any is.
     profile: OnceLock<Profile>,
     changed: OnceLock<Listener>,
@@ -84,6 +89,14 @@ enum Kind {
 }
 
 impl Kind {
+    const fn outcome(self) -> LookOutcome {
+        match self {
+            Self::Away => LookOutcome::Away,
+            Self::Denied => LookOutcome::Denied,
+            Self::Refused => LookOutcome::Refused,
+        }
+    }
+
     /// Of what went wrong before there was a model to refuse.
     fn of(error: &ModelError) -> Self {
         match error {
@@ -146,11 +159,16 @@ impl Keeper {
                 (live, Seen::default(), Some(trouble))
             }
         };
+        let looks = Looks::default();
+        if trouble.is_none() {
+            looks.went_well();
+        }
         Ok(Self {
             options,
             handle: Arc::new(ModelHandle::new(live)),
             look: Mutex::new(seen),
             trouble: Mutex::new(trouble),
+            looks,
             profile: OnceLock::new(),
             changed: OnceLock::new(),
         })
@@ -185,7 +203,7 @@ impl Keeper {
     pub fn refresh(&self) -> Result<Refreshed, RefreshError> {
         let seen = self.begin()?;
         let known = seen.mark.clone();
-        self.look(seen, known.as_ref())
+        self.counted(seen, known.as_ref())
     }
 
     /// The same, and a model that was refused is tried again.
@@ -195,7 +213,14 @@ impl Keeper {
     pub fn reload(&self) -> Result<Refreshed, RefreshError> {
         let seen = self.begin()?;
         let known = seen.mark.clone().filter(|_| seen.refused.is_none());
-        self.look(seen, known.as_ref())
+        self.counted(seen, known.as_ref())
+    }
+
+    /// What came of the looks so far.
+    #[must_use]
+    pub fn looks(&self) -> LookCounts {
+        let trouble = self.trouble().as_ref().map(|trouble| trouble.kind.outcome());
+        self.looks.counts(trouble)
     }
 
     /// Why the model at work may not be the source's, in words; empty if nothing is known to be wrong.
@@ -226,6 +251,19 @@ impl Keeper {
             Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
             Err(TryLockError::WouldBlock) => Err(RefreshError::Busy),
         }
+    }
+
+    fn counted(&self, seen: MutexGuard<'_, Seen>, known: Option<&Mark>) -> Result<Refreshed, RefreshError> {
+        let looked = self.look(seen, known);
+        let outcome = match &looked {
+            Ok(Refreshed::Unchanged(_)) => Some(LookOutcome::Unchanged),
+            Ok(Refreshed::Swapped { .. }) => Some(LookOutcome::Swapped),
+            Err(_) => self.trouble().as_ref().map(|trouble| trouble.kind.outcome()),
+        };
+        if let Some(outcome) = outcome {
+            self.looks.count(outcome);
+        }
+        looked
     }
 
     fn look(&self, mut seen: MutexGuard<'_, Seen>, known: Option<&Mark>) -> Result<Refreshed, RefreshError> {
@@ -303,6 +341,7 @@ impl Keeper {
     }
 
     fn recovered(&self) {
+        self.looks.went_well();
         if let Some(Trouble { since, .. }) = self.trouble().take() {
             let lasted = Duration::from_secs(since.elapsed().as_secs());
             info!(
