@@ -37,6 +37,9 @@ pub(crate) enum ApiError {
     /// 415: a type or encoding that is not understood.
     #[error("{0}")]
     MediaType(String),
+    /// 401: no token, or none that is accepted.
+    #[error("send 'Authorization: Bearer TOKEN' with a token that this server accepts")]
+    Unauthorized,
     /// 404: no such path.
     #[error("there is nothing at {0}; see GET / for what there is")]
     NotFound(String),
@@ -111,6 +114,7 @@ impl ApiError {
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::SlowBody(_) => StatusCode::REQUEST_TIMEOUT,
             Self::MediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::Reloading => StatusCode::CONFLICT,
@@ -137,6 +141,9 @@ impl ApiError {
                 if let Ok(allow) = HeaderValue::from_str(&allow) {
                     headers.insert(header::ALLOW, allow);
                 }
+            }
+            Self::Unauthorized => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
             Self::Busy | Self::NoModel => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER.as_secs()));

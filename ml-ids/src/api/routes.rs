@@ -86,7 +86,7 @@ pub(crate) async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let response = match find(&method, &path) {
+    let response = match state.access.admit(&path, request.headers()).and_then(|()| find(&method, &path)) {
         Ok(Endpoint::Index) => index::index(request.headers()),
         Ok(Endpoint::Health) => health::health(&state),
         Ok(Endpoint::Live) => health::live(),
