@@ -13,6 +13,7 @@ mod access;
 mod answer;
 mod body;
 mod error;
+mod flows;
 mod health;
 mod index;
 mod limits;
@@ -37,6 +38,7 @@ mod units;
 mod walk;
 
 pub use access::{Access, AccessError, AccessFiles, AccessHealth};
+pub use flows::{Flags, FlowSource, OpenFlow, OpenFlows};
 pub use health::{
     Attach, BlockHealth, Egress, FlowBooks, HookPackets, Ingress, InterfaceHealth, InterfaceState, PacketBooks,
     QueueHealth, SensorHealth, SensorSnapshot, TableFill, VerdictCounts,

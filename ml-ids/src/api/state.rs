@@ -15,6 +15,7 @@ use super::{
     access::Access,
     body::BodyBudget,
     error::ApiError,
+    flows::{self, FlowSource},
     health::{QueueHealth, SensorHealth},
     limits::{BULK_WORKERS, Limits},
     places::Connections,
@@ -33,9 +34,11 @@ pub struct AppState {
     pub(crate) bulk: Lane,
     pub(crate) connections: Connections,
     pub(crate) access: Access,
+    pub(super) flows: flows::Cache,
     model: RwLock<Slot>,
     capture_asked: bool,
     sensor: RwLock<Option<Arc<dyn SensorHealth>>>,
+    flow_source: RwLock<Option<Arc<dyn FlowSource>>>,
     watch: RwLock<Option<Arc<dyn ModelWatch>>>,
     source: RwLock<Option<Arc<dyn ModelSource>>>,
 }
@@ -62,6 +65,8 @@ impl AppState {
             connections: Connections::new(&limits),
             access: Access::default(),
             limits,
+            flows: flows::Cache::default(),
+            flow_source: RwLock::new(None),
             model: RwLock::new(Slot::Loading),
             capture_asked,
             sensor: RwLock::new(None),
@@ -98,6 +103,11 @@ impl AppState {
         *self.sensor.write().unwrap_or_else(PoisonError::into_inner) = Some(sensor);
     }
 
+    /// Lets `GET /flows` show the open flows.
+    pub fn set_flow_source(&self, source: Arc<dyn FlowSource>) {
+        *self.flow_source.write().unwrap_or_else(PoisonError::into_inner) = Some(source);
+    }
+
     /// Lets `GET /model`, `/metrics` and `/health` show how live traffic compares with the training data.
     pub fn set_model_watch(&self, watch: Arc<dyn ModelWatch>) {
         *self.watch.write().unwrap_or_else(PoisonError::into_inner) = Some(watch);
@@ -121,6 +131,10 @@ impl AppState {
 
     pub(crate) fn sensor(&self) -> Option<Arc<dyn SensorHealth>> {
         self.sensor.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn flow_source(&self) -> Option<Arc<dyn FlowSource>> {
+        self.flow_source.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What is known of drift; `None` without a sensor.

@@ -24,7 +24,7 @@ use super::{
     response,
     serve::{ListenArgs, reload_access},
     source::ModelArgs,
-    wiring::{SensorView, shutdown_signal},
+    wiring::{FlowView, SensorView, shutdown_signal},
 };
 use crate::{
     api::{self, AppState, Limits},
@@ -212,6 +212,8 @@ fn start(args: &Args, models: &Models, state: &AppState) -> Result<Running> {
     )
     .context("cannot start the scoring thread")?;
     state.set_model_watch(drift);
+    let table = Mutex::new(sensor.live_flows(&options)?);
+    state.set_flow_source(Arc::new(FlowView { table, state: Arc::clone(&sensor_state) }));
     let presence = Arc::new(Mutex::new(Presence::begin(&args.log_dir, args.pin)));
     let reporting = report_presence(Arc::clone(&presence), Arc::clone(&sensor_state));
     let drain = sensor.drain(&options, sink)?;

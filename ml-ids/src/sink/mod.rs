@@ -4,6 +4,7 @@ mod console;
 mod event;
 mod log_file;
 
+pub(crate) use console::protocol_name;
 pub use event::event;
 pub(crate) use event::timestamp;
 pub use log_file::LogFile;
