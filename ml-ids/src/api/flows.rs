@@ -132,7 +132,9 @@ impl Options {
                         "age" => Order::Age,
                         other => {
                             let found = quoted(other);
-                            return Err(ApiError::Query(format!("by is '{found}'; use by=packets, by=bytes or by=age")));
+                            return Err(ApiError::Query(format!(
+                                "by is '{found}'; use by=packets, by=bytes or by=age"
+                            )));
                         }
                     };
                 }

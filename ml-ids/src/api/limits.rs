@@ -39,8 +39,10 @@ pub(super) const ROWS: usize = 10_000;
 pub(super) const COLUMNS: usize = 256;
 /// Bodies up to this many bytes are scored in the quick lane. One flow of the Python client has about 2 KiB.
 pub(super) const QUICK_BYTES: usize = 64 << 10;
+/// Single flows up to this many bytes are scored where they are read if the model is quick. Reading them takes some 50 us.
+pub(super) const INLINE_BYTES: usize = 8 << 10;
 /// Small requests waiting for a worker or being scored; above it the answer is 429.
-pub(super) const QUICK_IN_FLIGHT: usize = 64;
+pub(super) const QUICK_IN_FLIGHT: usize = 256;
 /// Large requests waiting for a worker or being scored; above it the answer is 429.
 pub(super) const BULK_IN_FLIGHT: usize = 8;
 /// Large requests scored at once. One, so that single flows find a processor however many batches wait.

@@ -9,6 +9,7 @@ mod exit;
 mod extract;
 mod hangup;
 mod keep;
+mod load;
 mod model;
 mod presence;
 mod response;

@@ -16,8 +16,9 @@ use tokio::{
 
 use crate::{
     api::{
-        Attach, BlockHealth, Egress, Flags, FlowBooks, FlowSource, HookPackets, Ingress, InterfaceHealth, InterfaceState, ModelWatch,
-        OpenFlow, OpenFlows, PacketBooks, SensorHealth, SensorSnapshot, TableFill, VerdictCounts,
+        Attach, BlockHealth, Egress, Flags, FlowBooks, FlowSource, HookPackets, Ingress, InterfaceHealth,
+        InterfaceState, ModelWatch, OpenFlow, OpenFlows, PacketBooks, SensorHealth, SensorSnapshot, TableFill,
+        VerdictCounts,
     },
     detect::{
         Stats,

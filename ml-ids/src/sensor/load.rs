@@ -293,8 +293,8 @@ impl Loaded {
     pub(super) fn live_flows(&mut self, slots: u32) -> Result<LiveFlows, SensorError> {
         let Some(Map::Array(map)) = self.ebpf.map("STATES") else { return Err(SensorError::Missing("STATES")) };
         let states = map.fd().as_fd().try_clone_to_owned();
-        let states =
-            states.map_err(|source| SensorError::Io { action: "duplicate the descriptor of the flow table", source })?;
+        let states = states
+            .map_err(|source| SensorError::Io { action: "duplicate the descriptor of the flow table", source })?;
         Ok(LiveFlows::new(states, self.due_times(slots)?))
     }
 
