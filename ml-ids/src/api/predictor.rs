@@ -1,6 +1,6 @@
 //! The seam to the model: all that the API asks of it.
 
-use std::{collections::BTreeMap, time::SystemTime};
+use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
@@ -13,6 +13,16 @@ pub trait Predictor: Send + Sync {
     /// Who the model is.
     fn card(&self) -> ModelCard;
 
+    /// The same, shared.
+    fn shared_card(&self) -> Arc<ModelCard> {
+        Arc::new(self.card())
+    }
+
+    /// Whether one flow is predicted and explained in so little time that handing it to another thread would take longer.
+    fn is_quick(&self) -> bool {
+        false
+    }
+
     /// One prediction a row, in their order. The rows are finite and fit a float32.
     ///
     /// # Errors
@@ -20,7 +30,8 @@ pub trait Predictor: Send + Sync {
     fn predict(&self, rows: &[FeatureVector]) -> Result<Vec<Prediction>, String>;
 
     /// What features contributed to this row's prediction, the `most` strongest; `None` if the model cannot tell.
-    fn explain(&self, row: &FeatureVector, most: usize) -> Option<Explanation>;
+    /// `class` is the one that was predicted.
+    fn explain(&self, row: &FeatureVector, class: usize, most: usize) -> Option<Explanation>;
 
     /// All there is to say about the model, for `GET /model`.
     fn details(&self) -> ModelDetails;
@@ -206,7 +217,7 @@ pub struct Contribution {
     pub text: String,
 }
 
-fn rfc3339<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn rfc3339<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
     let text = OffsetDateTime::from(*time).format(&Rfc3339).map_err(serde::ser::Error::custom)?;
     serializer.serialize_str(&text)
 }

@@ -4,25 +4,23 @@
 use std::{
     collections::BTreeMap,
     hash::{BuildHasher as _, RandomState},
+    hint::black_box,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use log::{info, warn};
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    time::sleep,
-};
+use log::info;
+use tokio::time::sleep;
 
-use super::source::ModelArgs;
+use super::{hangup::Hangups, source::ModelArgs};
 use crate::{
     api::{
         AppState, ClassDetails, Contribution, Explanation, ModelCard, ModelDetails, ModelSource, Prediction, Predictor,
         ReloadError, ReloadStatus, Reloaded, ShadowHealth,
     },
     detect::{Shadow, ShadowCounts},
-    features::FeatureVector,
+    features::{FEATURE_COUNT, FeatureVector},
     model::{
         Keeper, KeeperOptions, Live, Model, ModelError, ModelHandle, Reason, RefreshError, Refreshed, Source, Space,
         described,
@@ -31,6 +29,12 @@ use crate::{
 
 /// Most frequent pairs of labels that `/health` shows.
 const SHOWN_PAIRS: usize = 10;
+/// Longest time that a verdict may take where connections are served; longer ones are another thread's.
+const QUICK: Duration = Duration::from_micros(150);
+/// Most nodes of a model for that.
+const QUICK_NODES: usize = 1 << 20;
+/// Verdicts that are timed.
+const QUICK_TRIES: usize = 20;
 /// Longest wait between two looks after looks that failed, in intervals.
 const PATIENCE: u32 = 8;
 
@@ -57,15 +61,20 @@ impl Models {
     ///
     /// # Errors
     /// When one is refused; `GET /health` says so too.
-    pub(super) async fn load(args: &ModelArgs, keep: &KeepArgs, state: &Arc<AppState>) -> Result<Self> {
-        let loaded = Self::load_both(args, keep, state).await;
+    pub(super) async fn load(
+        args: &ModelArgs,
+        keep: &KeepArgs,
+        state: &Arc<AppState>,
+        hangups: &Hangups,
+    ) -> Result<Self> {
+        let loaded = Self::load_both(args, keep, state, hangups).await;
         if let Err(error) = &loaded {
             state.set_model_failure(format!("{error:#}"));
         }
         loaded
     }
 
-    async fn load_both(args: &ModelArgs, keep: &KeepArgs, state: &Arc<AppState>) -> Result<Self> {
+    async fn load_both(args: &ModelArgs, keep: &KeepArgs, state: &Arc<AppState>, hangups: &Hangups) -> Result<Self> {
         let keeper = start(args.keeper_options()?).await?;
         let live = keeper.handle().current();
         let profile = live.model.contract().profile;
@@ -107,7 +116,7 @@ impl Models {
             let (state, shadow) = (Arc::downgrade(state), models.shadow());
             move |live: &Live| {
                 if let Some(state) = state.upgrade() {
-                    state.set_predictor(Arc::new(ModelPredictor { live: live.clone(), shadow: shadow.clone() }));
+                    state.set_predictor(Arc::new(ModelPredictor::new(live, shadow.clone())));
                 }
             }
         };
@@ -115,7 +124,7 @@ impl Models {
         models.keeper.on_change(behind_api);
         let shadow = models.shadow.as_ref().map(|(keeper, shadow)| (Arc::clone(keeper), Arc::clone(shadow)));
         state.set_model_source(Arc::new(Self { keeper: Arc::clone(&models.keeper), shadow }));
-        models.look_after(keep.model_refresh);
+        models.look_after(keep.model_refresh, hangups);
         Ok(models)
     }
 
@@ -134,26 +143,19 @@ impl Models {
     }
 
     /// Looks for other models now and then, and at SIGHUP.
-    fn look_after(&self, every: Option<Duration>) {
+    fn look_after(&self, every: Option<Duration>, hangups: &Hangups) {
         for keeper in self.keepers() {
             if let Some(every) = every {
                 tokio::spawn(refresh(Arc::clone(keeper), every));
             }
         }
         let keepers: Vec<_> = self.keepers().cloned().collect();
-        match signal(SignalKind::hangup()) {
-            Ok(mut hangup) => {
-                tokio::spawn(async move {
-                    while hangup.recv().await.is_some() {
-                        info!("SIGHUP: looking for other models");
-                        for keeper in keepers.clone() {
-                            look(keeper, Keeper::reload).await;
-                        }
-                    }
-                });
+        hangups.each(move || {
+            for keeper in &keepers {
+                // It says itself what came of it.
+                let _ = keeper.reload();
             }
-            Err(error) => warn!("cannot listen for SIGHUP: {error}"),
-        }
+        });
     }
 }
 
@@ -230,12 +232,43 @@ impl ModelSource for Models {
 /// One model as the API asks for it: whoever has taken it for a request keeps it until the answer.
 struct ModelPredictor {
     live: Live,
+    card: Arc<ModelCard>,
+    quick: bool,
     shadow: Option<Arc<Shadow>>,
+}
+
+impl ModelPredictor {
+    fn new(live: &Live, shadow: Option<Arc<Shadow>>) -> Self {
+        let (card, quick) = (Arc::new(card(live)), is_quick(&live.model));
+        Self { live: live.clone(), card, quick, shadow }
+    }
+}
+
+/// Whether a verdict with its explanation takes less than [`QUICK`]: the least of some tries, as whatever else the machine does
+/// only ever adds. A few milliseconds at most for a model that is.
+fn is_quick(model: &Model) -> bool {
+    let row = [[0.0; FEATURE_COUNT], [1e4; FEATURE_COUNT]];
+    let took = (0..QUICK_TRIES).map(|number| {
+        let (row, begun) = (&row[number % row.len()], Instant::now());
+        let class = model.score(std::slice::from_ref(row)).ok().and_then(|scores| Some(scores.first()?.class));
+        black_box(class.and_then(|class| model.explanation_of(row, class)));
+        begun.elapsed()
+    });
+    // Each class's explanation takes a pass over the whole forest the first time.
+    model.nodes() <= QUICK_NODES && took.min().is_some_and(|least| least < QUICK)
 }
 
 impl Predictor for ModelPredictor {
     fn card(&self) -> ModelCard {
-        card(&self.live)
+        ModelCard::clone(&self.card)
+    }
+
+    fn shared_card(&self) -> Arc<ModelCard> {
+        Arc::clone(&self.card)
+    }
+
+    fn is_quick(&self) -> bool {
+        self.quick
     }
 
     fn predict(&self, rows: &[FeatureVector]) -> Result<Vec<Prediction>, String> {
@@ -254,8 +287,8 @@ impl Predictor for ModelPredictor {
         Ok(predictions.collect())
     }
 
-    fn explain(&self, row: &FeatureVector, most: usize) -> Option<Explanation> {
-        let explanation = self.live.model.explanation(row)?;
+    fn explain(&self, row: &FeatureVector, class: usize, most: usize) -> Option<Explanation> {
+        let explanation = self.live.model.explanation_of(row, class)?;
         let contribution =
             |Reason { feature, value, contribution, text }| Contribution { feature, value, contribution, text };
         Some(Explanation {

@@ -192,11 +192,7 @@ impl Model {
     /// reached each node.
     #[must_use]
     pub fn explain(&self, row: &FeatureVector) -> Option<Vec<Contribution>> {
-        self.forest.cover.as_ref()?;
-        let row = self.contract.non_finite.apply_all(row);
-        let mut probabilities = vec![0.0; self.forest.classes];
-        self.forest.evaluate(&row, &mut probabilities);
-        self.node_values.explain(&self.forest, &row, operator::most_probable(&probabilities))
+        Some(self.explanation(row)?.contributions)
     }
 
     /// The score of `class` before anything is known of a row; `None` where [`Model::explain`] is.
@@ -208,8 +204,15 @@ impl Model {
     /// Why the row gets its class, ready to be told. `None` where [`Model::explain`] is, and if there is no verdict.
     #[must_use]
     pub fn explanation(&self, row: &FeatureVector) -> Option<Explanation> {
-        let contributions = self.explain(row)?;
-        let class = self.score(std::slice::from_ref(row)).ok()?.first()?.class;
+        self.forest.cover.as_ref()?;
+        self.explanation_of(row, self.score(std::slice::from_ref(row)).ok()?.first()?.class)
+    }
+
+    /// The same for a class that is known already.
+    #[must_use]
+    pub fn explanation_of(&self, row: &FeatureVector, class: usize) -> Option<Explanation> {
+        let row = self.contract.non_finite.apply_all(row);
+        let contributions = self.node_values.explain(&self.forest, &row, class)?;
         let space = if self.kind() == Kind::Boosted { Space::Margin } else { Space::Probability };
         Some(Explanation { class, space, base: self.base_rate(class)?, contributions })
     }
