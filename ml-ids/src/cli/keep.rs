@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     hash::{BuildHasher as _, RandomState},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -19,7 +19,7 @@ use super::source::ModelArgs;
 use crate::{
     api::{
         AppState, ClassDetails, Contribution, Explanation, ModelCard, ModelDetails, ModelSource, Prediction, Predictor,
-        ReloadError, ReloadStatus, Reloaded, ShadowHealth,
+        Refresh, ReloadError, ReloadStatus, Reloaded, ShadowHealth,
     },
     detect::{Shadow, ShadowCounts},
     features::FeatureVector,
@@ -47,9 +47,12 @@ pub(super) struct KeepArgs {
 }
 
 /// The models of a running sensor.
+#[derive(Clone)]
 pub(super) struct Models {
     keeper: Arc<Keeper>,
     shadow: Option<(Arc<Keeper>, Arc<Shadow>)>,
+    /// Time between two looks while all goes well.
+    every: Option<Duration>,
 }
 
 impl Models {
@@ -102,7 +105,7 @@ impl Models {
                 Some((keeper, shadow))
             }
         };
-        let models = Self { keeper, shadow };
+        let models = Self { keeper, shadow, every: keep.model_refresh };
         let behind_api = {
             let (state, shadow) = (Arc::downgrade(state), models.shadow());
             move |live: &Live| {
@@ -113,9 +116,8 @@ impl Models {
         };
         behind_api(&live);
         models.keeper.on_change(behind_api);
-        let shadow = models.shadow.as_ref().map(|(keeper, shadow)| (Arc::clone(keeper), Arc::clone(shadow)));
-        state.set_model_source(Arc::new(Self { keeper: Arc::clone(&models.keeper), shadow }));
-        models.look_after(keep.model_refresh);
+        state.set_model_source(Arc::new(models.clone()));
+        models.look_after();
         Ok(models)
     }
 
@@ -134,9 +136,9 @@ impl Models {
     }
 
     /// Looks for other models now and then, and at SIGHUP.
-    fn look_after(&self, every: Option<Duration>) {
+    fn look_after(&self) {
         for keeper in self.keepers() {
-            if let Some(every) = every {
+            if let Some(every) = self.every {
                 tokio::spawn(refresh(Arc::clone(keeper), every));
             }
         }
@@ -167,17 +169,20 @@ async fn start(options: KeeperOptions) -> Result<Arc<Keeper>> {
 
 /// Looks at the source for ever.
 async fn refresh(keeper: Arc<Keeper>, every: Duration) {
-    let mut failures = 0;
     loop {
-        sleep(wait(every, failures, RandomState::new().hash_one(failures))).await;
-        failures = if look(Arc::clone(&keeper), Keeper::refresh).await { 0 } else { failures + 1 };
+        let failures = keeper.looks().failures;
+        let wait = wait(every, failures, RandomState::new().hash_one(failures));
+        keeper.plan(SystemTime::now() + wait);
+        sleep(wait).await;
+        look(Arc::clone(&keeper), Keeper::refresh).await;
     }
 }
 
-/// One look, which says itself what came of it. Returns whether it went well.
-async fn look(keeper: Arc<Keeper>, how: fn(&Keeper) -> Result<Refreshed, RefreshError>) -> bool {
-    let looked = tokio::task::spawn_blocking(move || how(&keeper)).await;
-    !matches!(looked, Ok(Err(RefreshError::Model(_))) | Err(_))
+/// One look, which says and notes itself what came of it.
+async fn look(keeper: Arc<Keeper>, how: fn(&Keeper) -> Result<Refreshed, RefreshError>) {
+    if let Err(error) = tokio::task::spawn_blocking(move || how(&keeper)).await {
+        warn!("looking for another model ended early: {error}");
+    }
 }
 
 /// The interval, longer after failures and never quite the same, so that a fleet does not ask all at once.
@@ -204,6 +209,17 @@ impl ModelSource for Models {
     fn reasons(&self) -> Vec<String> {
         let shadow = self.shadow.iter().flat_map(|(keeper, _)| keeper.reasons());
         self.keeper.reasons().into_iter().chain(shadow.map(|reason| format!("shadow: {reason}"))).collect()
+    }
+
+    fn refresh(&self) -> Refresh {
+        let looks = self.keeper.looks();
+        Refresh {
+            interval_seconds: self.every.as_ref().map(Duration::as_secs_f64),
+            last_look: looks.at,
+            outcome: looks.outcome.name(),
+            failures: looks.failures,
+            next_look: looks.next,
+        }
     }
 
     fn shadow(&self) -> Option<ShadowHealth> {
