@@ -46,7 +46,7 @@ pub use health::{
 pub use limits::Limits;
 pub use predictor::{
     ClassDetails, Contribution, Explanation, ModelCard, ModelDetails, ModelSource, ModelWatch, Prediction, Predictor,
-    ReloadError, ReloadStatus, Reloaded, ShadowHealth,
+    Refresh, ReloadError, ReloadStatus, Reloaded, ShadowHealth,
 };
 pub use routes::{Endpoint, ROUTES, Route};
 pub use server::serve;

@@ -92,8 +92,28 @@ pub trait ModelSource: Send + Sync {
     /// Why the model at work may not be the source's, in words; empty if nothing is known to be wrong.
     fn reasons(&self) -> Vec<String>;
 
+    /// How the source is looked at.
+    fn refresh(&self) -> Refresh;
+
     /// How the model that only watches compares, if there is one.
     fn shadow(&self) -> Option<ShadowHealth>;
+}
+
+/// How the source of the model is looked at.
+#[derive(Clone, Debug, Serialize)]
+pub struct Refresh {
+    /// Seconds between two looks while all goes well; `null` if there are only those that are asked for.
+    pub interval_seconds: Option<f64>,
+    /// When the last look ended; the first one is the start.
+    #[serde(serialize_with = "rfc3339")]
+    pub last_look: SystemTime,
+    /// What it led to: `loaded`, `unchanged`, `swapped`, `away`, `denied` or `refused`.
+    pub outcome: &'static str,
+    /// Looks in a row that failed, up to the last one; the waits grow with them.
+    pub failures: u32,
+    /// When the next look is due; `null` if there are only those that are asked for.
+    #[serde(serialize_with = "rfc3339_or_null")]
+    pub next_look: Option<SystemTime>,
 }
 
 /// What a reload led to.
@@ -215,6 +235,13 @@ pub struct Contribution {
     pub contribution: f32,
     /// The same in words.
     pub text: String,
+}
+
+fn rfc3339_or_null<S: Serializer>(time: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {
+    match time {
+        Some(time) => rfc3339(time, serializer),
+        None => serializer.serialize_none(),
+    }
 }
 
 pub(super) fn rfc3339<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {

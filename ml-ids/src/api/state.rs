@@ -113,7 +113,7 @@ impl AppState {
         *self.watch.write().unwrap_or_else(PoisonError::into_inner) = Some(watch);
     }
 
-    /// Lets `POST /model/reload` ask for another model, and `GET /health` show why there is none.
+    /// Lets `POST /model/reload` ask for another model, and `GET /model` and `/health` show how that went.
     pub fn set_model_source(&self, source: Arc<dyn ModelSource>) {
         *self.source.write().unwrap_or_else(PoisonError::into_inner) = Some(source);
     }

@@ -6,7 +6,7 @@ use std::{
     hash::{BuildHasher as _, RandomState},
     hint::black_box,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -17,7 +17,7 @@ use super::{hangup::Hangups, source::ModelArgs};
 use crate::{
     api::{
         AppState, ClassDetails, Contribution, Explanation, ModelCard, ModelDetails, ModelSource, Prediction, Predictor,
-        ReloadError, ReloadStatus, Reloaded, ShadowHealth,
+        Refresh, ReloadError, ReloadStatus, Reloaded, ShadowHealth,
     },
     detect::{Shadow, ShadowCounts},
     features::{FEATURE_COUNT, FeatureVector},
@@ -51,9 +51,12 @@ pub(super) struct KeepArgs {
 }
 
 /// The models of a running sensor.
+#[derive(Clone)]
 pub(super) struct Models {
     keeper: Arc<Keeper>,
     shadow: Option<(Arc<Keeper>, Arc<Shadow>)>,
+    /// Time between two looks while all goes well.
+    every: Option<Duration>,
 }
 
 impl Models {
@@ -111,7 +114,7 @@ impl Models {
                 Some((keeper, shadow))
             }
         };
-        let models = Self { keeper, shadow };
+        let models = Self { keeper, shadow, every: keep.model_refresh };
         let behind_api = {
             let (state, shadow) = (Arc::downgrade(state), models.shadow());
             move |live: &Live| {
@@ -122,9 +125,8 @@ impl Models {
         };
         behind_api(&live);
         models.keeper.on_change(behind_api);
-        let shadow = models.shadow.as_ref().map(|(keeper, shadow)| (Arc::clone(keeper), Arc::clone(shadow)));
-        state.set_model_source(Arc::new(Self { keeper: Arc::clone(&models.keeper), shadow }));
-        models.look_after(keep.model_refresh, hangups);
+        state.set_model_source(Arc::new(models.clone()));
+        models.look_after(hangups);
         Ok(models)
     }
 
@@ -143,9 +145,9 @@ impl Models {
     }
 
     /// Looks for other models now and then, and at SIGHUP.
-    fn look_after(&self, every: Option<Duration>, hangups: &Hangups) {
+    fn look_after(&self, hangups: &Hangups) {
         for keeper in self.keepers() {
-            if let Some(every) = every {
+            if let Some(every) = self.every {
                 tokio::spawn(refresh(Arc::clone(keeper), every));
             }
         }
@@ -169,17 +171,20 @@ async fn start(options: KeeperOptions) -> Result<Arc<Keeper>> {
 
 /// Looks at the source for ever.
 async fn refresh(keeper: Arc<Keeper>, every: Duration) {
-    let mut failures = 0;
     loop {
-        sleep(wait(every, failures, RandomState::new().hash_one(failures))).await;
-        failures = if look(Arc::clone(&keeper), Keeper::refresh).await { 0 } else { failures + 1 };
+        let failures = keeper.looks().failures;
+        let wait = wait(every, failures, RandomState::new().hash_one(failures));
+        keeper.plan(SystemTime::now() + wait);
+        sleep(wait).await;
+        look(Arc::clone(&keeper), Keeper::refresh).await;
     }
 }
 
-/// One look, which says itself what came of it. Returns whether it went well.
-async fn look(keeper: Arc<Keeper>, how: fn(&Keeper) -> Result<Refreshed, RefreshError>) -> bool {
-    let looked = tokio::task::spawn_blocking(move || how(&keeper)).await;
-    !matches!(looked, Ok(Err(RefreshError::Model(_))) | Err(_))
+/// One look, which says and notes itself what came of it.
+async fn look(keeper: Arc<Keeper>, how: fn(&Keeper) -> Result<Refreshed, RefreshError>) {
+    if let Err(error) = tokio::task::spawn_blocking(move || how(&keeper)).await {
+        warn!("looking for another model ended early: {error}");
+    }
 }
 
 /// The interval, longer after failures and never quite the same, so that a fleet does not ask all at once.
@@ -206,6 +211,17 @@ impl ModelSource for Models {
     fn reasons(&self) -> Vec<String> {
         let shadow = self.shadow.iter().flat_map(|(keeper, _)| keeper.reasons());
         self.keeper.reasons().into_iter().chain(shadow.map(|reason| format!("shadow: {reason}"))).collect()
+    }
+
+    fn refresh(&self) -> Refresh {
+        let looks = self.keeper.looks();
+        Refresh {
+            interval_seconds: self.every.as_ref().map(Duration::as_secs_f64),
+            last_look: looks.at,
+            outcome: looks.outcome.name(),
+            failures: looks.failures,
+            next_look: looks.next,
+        }
     }
 
     fn shadow(&self) -> Option<ShadowHealth> {
