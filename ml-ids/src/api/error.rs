@@ -15,7 +15,7 @@ use super::{
 };
 
 /// Why a request may be refused, as metrics say it: all that [`ApiError::reason`] answers.
-pub(crate) const REFUSALS: [&str; 15] = [
+pub(crate) const REFUSALS: [&str; 19] = [
     "not_json",
     "broken",
     "fault",
@@ -23,6 +23,7 @@ pub(crate) const REFUSALS: [&str; 15] = [
     "too_large",
     "slow_body",
     "media_type",
+    "unauthorized",
     "not_found",
     "method",
     "reloading",
@@ -31,6 +32,9 @@ pub(crate) const REFUSALS: [&str; 15] = [
     "busy",
     "no_model",
     "model_failed",
+    "no_capture",
+    "not_capturing",
+    "table",
 ];
 
 /// A request that gets no answer but a reason. The text is what the client reads as `detail`.
@@ -57,6 +61,9 @@ pub(crate) enum ApiError {
     /// 415: a type or encoding that is not understood.
     #[error("{0}")]
     MediaType(String),
+    /// 401: no token, or none that is accepted.
+    #[error("send 'Authorization: Bearer TOKEN' with a token that this server accepts")]
+    Unauthorized,
     /// 404: no such path.
     #[error("there is nothing at {0}; see GET / for what there is")]
     NotFound(String),
@@ -75,6 +82,15 @@ pub(crate) enum ApiError {
     /// 429: all places are taken.
     #[error("too many requests in flight; try again later")]
     Busy,
+    /// 404: live flows of a server that sees none.
+    #[error("this server watches no interface, so it has no live flows; `ml-ids run` has")]
+    NoCapture,
+    /// 503: live flows before the sensor has started.
+    #[error("capture is not attached yet; see GET /health")]
+    NotCapturing,
+    /// 503: the kernel's table cannot be read.
+    #[error("the flow table cannot be read: {0}")]
+    Table(String),
     /// 503: nothing to score with.
     #[error("no model is loaded; see GET /health")]
     NoModel,
@@ -131,12 +147,13 @@ impl ApiError {
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::SlowBody(_) => StatusCode::REQUEST_TIMEOUT,
             Self::MediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::NotFound(_) | Self::NoCapture => StatusCode::NOT_FOUND,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::Reloading => StatusCode::CONFLICT,
             Self::Source(_) => StatusCode::BAD_GATEWAY,
             Self::Busy => StatusCode::TOO_MANY_REQUESTS,
-            Self::NoModel => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoModel | Self::NotCapturing | Self::Table(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Model(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -151,6 +168,7 @@ impl ApiError {
             Self::TooLarge(_) => "too_large",
             Self::SlowBody(_) => "slow_body",
             Self::MediaType(_) => "media_type",
+            Self::Unauthorized => "unauthorized",
             Self::NotFound(_) => "not_found",
             Self::Method(_) => "method",
             Self::Reloading => "reloading",
@@ -159,6 +177,9 @@ impl ApiError {
             Self::Busy => "busy",
             Self::NoModel => "no_model",
             Self::Model(_) => "model_failed",
+            Self::NoCapture => "no_capture",
+            Self::NotCapturing => "not_capturing",
+            Self::Table(_) => "table",
         }
     }
 
@@ -180,7 +201,10 @@ impl ApiError {
                     headers.insert(header::ALLOW, allow);
                 }
             }
-            Self::Busy | Self::NoModel => {
+            Self::Unauthorized => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            Self::Busy | Self::NoModel | Self::NotCapturing | Self::Table(_) => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER.as_secs()));
             }
             // What is left of the body cannot be told from a next request, or is not worth reading.

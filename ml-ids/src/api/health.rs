@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{
+    access::AccessHealth,
     answer::json as json_response,
     predictor::{ModelCard, ShadowHealth},
     state::{AppState, Slot},
@@ -289,6 +290,7 @@ struct Health {
     model: Option<ModelCard>,
     shadow: Option<ShadowHealth>,
     sensor: Option<SensorSnapshot>,
+    access: AccessHealth,
     queues: BTreeMap<&'static str, QueueHealth>,
     uptime_seconds: f64,
 }
@@ -314,8 +316,9 @@ pub(crate) fn health(state: &AppState) -> Response<Full<Bytes>> {
     let model = state.predictor().map(|predictor| predictor.card());
     let notes = state.drift().iter().filter_map(drift_note).collect();
     let uptime_seconds = state.started.elapsed().as_secs_f64();
-    let model_initialized = model.is_some();
-    let health = Health { status, model_initialized, reasons, notes, model, shadow, sensor, queues, uptime_seconds };
+    let (model_initialized, access) = (model.is_some(), state.access.health());
+    let health =
+        Health { status, model_initialized, reasons, notes, model, shadow, sensor, access, queues, uptime_seconds };
     json_response(StatusCode::OK, &health)
 }
 
@@ -327,6 +330,7 @@ pub(crate) fn reasons(state: &AppState, sensor: Option<&SensorSnapshot>) -> Vec<
         Slot::Failed(reason) => vec![format!("no model loaded: {reason}")],
     };
     reasons.extend(state.model_source().iter().flat_map(|source| source.reasons()));
+    reasons.extend(state.access.problems());
     match sensor {
         Some(sensor) => reasons.extend(sensor.degraded.iter().cloned()),
         None if state.capture_asked() => reasons.push("capture is not attached yet".to_owned()),

@@ -1,4 +1,4 @@
-//! `GET /model`: what is loaded, and how live traffic compares with what it was trained on.
+//! `GET /model`: what is loaded, how its source is looked at, and how live traffic compares with what it was trained on.
 
 use http_body_util::Full;
 use hyper::{Response, StatusCode, body::Bytes};
@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{
     answer::json,
     error::ApiError,
-    predictor::{ModelCard, ModelDetails},
+    predictor::{ModelCard, ModelDetails, Refresh, ShadowHealth},
     state::AppState,
 };
 use crate::detect::drift::DriftReport;
@@ -23,6 +23,12 @@ struct ModelAnswer {
     details: ModelDetails,
     /// `null` without a sensor, which alone sees live traffic.
     drift: Option<DriftReport>,
+    /// How its source is looked at.
+    refresh: Option<Refresh>,
+    /// The model that only watches.
+    shadow: Option<ShadowHealth>,
+    /// Why the model at work may not be the source's.
+    reasons: Vec<String>,
 }
 
 /// The model that answers `/predict` now.
@@ -32,6 +38,15 @@ pub(crate) fn model(state: &AppState) -> Result<Response<Full<Bytes>>, ApiError>
     if let Some(window) = drift.as_mut().and_then(|drift| drift.window.as_mut()) {
         window.features.truncate(DRIFTING);
     }
-    let answer = ModelAnswer { card: predictor.card(), details: predictor.details(), drift };
+    let source = state.model_source();
+    let source = source.as_ref();
+    let answer = ModelAnswer {
+        card: predictor.card(),
+        details: predictor.details(),
+        drift,
+        refresh: source.map(|source| source.refresh()),
+        shadow: source.and_then(|source| source.shadow()),
+        reasons: source.map_or_else(Vec::new, |source| source.reasons()),
+    };
     Ok(json(StatusCode::OK, &answer))
 }

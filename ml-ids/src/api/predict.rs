@@ -1,4 +1,7 @@
 //! `POST /predict`: reads flows, scores them away from the event loop, and answers in the shape they came in.
+//!
+//! A single flow is the exception if the model says of itself that it is quick: it is scored where it was read. What that may
+//! take is bounded by the size of the body and by what the model has measured of itself.
 
 use std::sync::Arc;
 
@@ -13,9 +16,10 @@ use super::{
     answer::{Batch, Verdict, typed},
     body::{self, Media},
     error::ApiError,
-    limits::EXPLAINED_FEATURES,
+    limits::{EXPLAINED_FEATURES, INLINE_BYTES},
     predict_body::{Body, parse_json, parse_lines},
     predictor::{ModelCard, Prediction, Predictor},
+    pulse::Pulse,
     query::Options,
     row::{Ready, Row},
     state::AppState,
@@ -37,12 +41,27 @@ pub(crate) async fn predict(
     let predictor = state.predictor().ok_or(ApiError::NoModel)?;
     let options = Options::from_query(request.uri().query())?;
     let media = Media::of(request.headers())?;
+    let pulse = request.extensions().get::<Arc<Pulse>>().cloned();
     let held = body::read(request.into_body(), &state.limits, &state.budget).await?;
+    // It is all there: from here on the client waits for us.
+    pulse.iter().for_each(|pulse| pulse.working());
+    let (card, row_limit) = (predictor.shared_card(), state.limits.rows);
+    let scorer = Scorer { card, predictor, options, unit: state.unit, row_limit };
+    // A single flow of a quick model is answered before another thread would have woken up.
+    let mut parsed = None;
+    if media == Media::Json && held.bytes.len() <= INLINE_BYTES && scorer.predictor.is_quick() {
+        match parse_json(&held.bytes, row_limit)? {
+            Body::Single(row) => return Ok(typed(StatusCode::OK, "application/json", scorer.answer_single(*row)?)),
+            body => parsed = Some(body),
+        }
+    }
     let turn = state.lane(held.bytes.len()).enter().await?;
-    let scorer = Scorer { card: predictor.card(), predictor, options, unit: state.unit, row_limit: state.limits.rows };
     let scored = tokio::task::spawn_blocking(move || {
         let answer = match media {
-            Media::Json => scorer.answer(&held.bytes).map(|body| ("application/json", body)),
+            Media::Json => parsed
+                .map_or_else(|| parse_json(&held.bytes, row_limit), Ok)
+                .and_then(|body| scorer.answer(body))
+                .map(|body| ("application/json", body)),
             Media::NdJson => scorer.answer_lines(&held.bytes).map(|body| ("application/x-ndjson", body)),
         };
         // Place, worker and memory are taken until here, also when the client has gone away meanwhile.
@@ -54,7 +73,7 @@ pub(crate) async fn predict(
 }
 
 struct Scorer {
-    card: ModelCard,
+    card: Arc<ModelCard>,
     predictor: Arc<dyn Predictor>,
     options: Options,
     unit: TimeUnit,
@@ -62,16 +81,18 @@ struct Scorer {
 }
 
 impl Scorer {
-    fn answer(&self, bytes: &[u8]) -> Result<Vec<u8>, ApiError> {
-        match parse_json(bytes, self.row_limit)? {
-            Body::Single(row) => {
-                let mut ready = self.finish(0, *row)?;
-                let notes = Notes::default().with(&ready);
-                ready.warnings.extend(notes.sentences());
-                let prediction = self.score(&[ready.values])?;
-                let prediction = prediction.first().ok_or_else(|| ApiError::Model("no prediction".to_owned()))?;
-                write(&self.verdict_in_full(prediction, &ready)?)
-            }
+    fn answer_single(&self, row: Row) -> Result<Vec<u8>, ApiError> {
+        let mut ready = self.finish(0, row)?;
+        let notes = Notes::default().with(&ready);
+        ready.warnings.extend(notes.sentences());
+        let prediction = self.score(&[ready.values])?;
+        let prediction = prediction.first().ok_or_else(|| ApiError::Model("no prediction".to_owned()))?;
+        write(&self.verdict_in_full(prediction, &ready)?)
+    }
+
+    fn answer(&self, body: Body) -> Result<Vec<u8>, ApiError> {
+        match body {
+            Body::Single(row) => self.answer_single(*row),
             Body::Batch(rows) => {
                 let (flows, notes) = self.finish_all(rows)?;
                 let predictions = self.score_all(&flows)?;
@@ -148,7 +169,7 @@ impl Scorer {
 
     fn verdict_in_full<'a>(&'a self, prediction: &'a Prediction, ready: &'a Ready) -> Result<Verdict<'a>, ApiError> {
         let verdict = Verdict::new(&self.card, prediction, &ready.warnings).map_err(ApiError::Model)?;
-        Ok(verdict.in_full(&self.card, self.predictor.explain(&ready.values, EXPLAINED_FEATURES)))
+        Ok(verdict.in_full(&self.card, self.predictor.explain(&ready.values, prediction.class, EXPLAINED_FEATURES)))
     }
 
     fn batch<'a>(

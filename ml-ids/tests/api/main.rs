@@ -8,4 +8,5 @@ mod metrics;
 mod model;
 mod reload;
 mod shapes;
+mod source;
 mod support;

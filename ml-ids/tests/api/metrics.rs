@@ -4,13 +4,13 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
     sync::Arc,
-    time::Duration,
+    time::SystemTime,
 };
 
 use ml_ids::{
     api::{
         Attach, FlowBooks, InterfaceHealth, InterfaceState, Limits, Measures, ModelSource, ModelWatch, OpenedAlerts,
-        Predictor, ReloadError, Reloaded, SensorHealth, SensorSnapshot, ShadowHealth, SourceLooks, TableFill,
+        Predictor, Refresh, ReloadError, Reloaded, SensorHealth, SensorSnapshot, ShadowHealth, SourceLooks, TableFill,
     },
     detect::{
         TimingShapes,
@@ -124,12 +124,21 @@ impl ModelSource for Busy {
         })
     }
 
+    fn refresh(&self) -> Refresh {
+        Refresh {
+            interval_seconds: Some(60.0),
+            last_look: SystemTime::UNIX_EPOCH,
+            outcome: "refused",
+            failures: 1,
+            next_look: None,
+        }
+    }
+
     fn looks(&self) -> Option<SourceLooks> {
         Some(SourceLooks {
             outcomes: vec![("swapped", 2), ("refused", 1)],
             troubles: vec![("away", false), ("refused", true)],
             well_at: 1_700_000_000,
-            every: Some(Duration::from_secs(60)),
         })
     }
 }
