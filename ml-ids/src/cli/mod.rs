@@ -7,6 +7,7 @@ mod csv_rows;
 mod decap;
 mod exit;
 mod extract;
+mod hangup;
 mod keep;
 mod model;
 mod presence;

@@ -14,6 +14,7 @@ mod outlet;
 
 use std::{io, path::Path, sync::Arc};
 
+pub(crate) use console::protocol_name;
 pub use counters::SinkState;
 pub(crate) use eve::timestamp;
 pub use event::{Event, EventKind, Kinds};
