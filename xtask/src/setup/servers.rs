@@ -20,7 +20,7 @@ struct Server {
 
 const SERVERS: [Server; 2] = [
     Server { program: "usr/sbin/rsyslogd", packages: &["rsyslog", "libestr0", "libfastjson4", "liblognorm5"] },
-    Server { program: "usr/bin/nats-server", packages: &["nats-server"] },
+    Server { program: "usr/sbin/nats-server", packages: &["nats-server"] },
 ];
 
 /// Unpacks those that are missing into `tools/servers` of the cache.
