@@ -1,6 +1,10 @@
 //! The seam to the model: all that the API asks of it.
 
-use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
@@ -97,6 +101,24 @@ pub trait ModelSource: Send + Sync {
 
     /// How the model that only watches compares, if there is one.
     fn shadow(&self) -> Option<ShadowHealth>;
+
+    /// What came of looks at the source, in numbers; `None` where nobody counts.
+    fn looks(&self) -> Option<SourceLooks> {
+        None
+    }
+}
+
+/// The looks at a source. Counters count since the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SourceLooks {
+    /// Looks by what they led to.
+    pub outcomes: Vec<(&'static str, u64)>,
+    /// What may be wrong with the source, and whether it is now.
+    pub troubles: Vec<(&'static str, bool)>,
+    /// When the source last had a model that was let in, seconds since 1970; 0 if it never had one.
+    pub well_at: u64,
+    /// How often it is looked at; `None` if only on demand.
+    pub every: Option<Duration>,
 }
 
 /// How the source of the model is looked at.

@@ -89,7 +89,10 @@ pub(crate) async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let response = match state.access.admit(&path, request.headers()).and_then(|()| find(&method, &path)) {
+    let begun = state.requests.begin();
+    let found = find(&method, &path);
+    let endpoint = found.as_ref().ok().copied();
+    let response = match state.access.admit(&path, request.headers()).and(found) {
         Ok(Endpoint::Index) => index::index(request.headers()),
         Ok(Endpoint::Health) => health::health(&state),
         Ok(Endpoint::Live) => health::live(),
@@ -101,6 +104,7 @@ pub(crate) async fn answer(
         Ok(Endpoint::Reload) => reload::reload(&state).await.unwrap_or_else(refuse),
         Err(error) => refuse(error),
     };
+    begun.answered(endpoint, &response);
     log::debug!("{method} {} answered {}", quoted(&path), response.status());
     Ok(response)
 }

@@ -20,6 +20,7 @@ use super::{
     limits::{BULK_WORKERS, Limits},
     places::Connections,
     predictor::{ModelSource, ModelWatch, Predictor},
+    requests::Requests,
     units::TimeUnit,
 };
 use crate::detect::drift::DriftReport;
@@ -35,6 +36,7 @@ pub struct AppState {
     pub(crate) connections: Connections,
     pub(crate) access: Access,
     pub(super) flows: flows::Cache,
+    pub(crate) requests: Requests,
     model: RwLock<Slot>,
     capture_asked: bool,
     sensor: RwLock<Option<Arc<dyn SensorHealth>>>,
@@ -64,6 +66,7 @@ impl AppState {
             bulk: Lane::new(limits.bulk_in_flight, BULK_WORKERS),
             connections: Connections::new(&limits),
             access: Access::default(),
+            requests: Requests::new(),
             limits,
             flows: flows::Cache::default(),
             flow_source: RwLock::new(None),

@@ -10,14 +10,14 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use log::info;
+use log::{info, warn};
 use tokio::time::sleep;
 
 use super::{hangup::Hangups, source::ModelArgs};
 use crate::{
     api::{
         AppState, ClassDetails, Contribution, Explanation, ModelCard, ModelDetails, ModelSource, Prediction, Predictor,
-        Refresh, ReloadError, ReloadStatus, Reloaded, ShadowHealth,
+        Refresh, ReloadError, ReloadStatus, Reloaded, ShadowHealth, SourceLooks,
     },
     detect::{Shadow, ShadowCounts},
     features::{FEATURE_COUNT, FeatureVector},
@@ -222,6 +222,16 @@ impl ModelSource for Models {
             failures: looks.failures,
             next_look: looks.next,
         }
+    }
+
+    fn looks(&self) -> Option<SourceLooks> {
+        let looks = self.keeper.looks();
+        Some(SourceLooks {
+            outcomes: looks.outcomes(),
+            troubles: looks.troubles(),
+            well_at: looks.well_at_seconds(),
+            every: self.every,
+        })
     }
 
     fn shadow(&self) -> Option<ShadowHealth> {

@@ -10,7 +10,7 @@ use std::{
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread::{self, JoinHandle},
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 
 use log::error;
@@ -76,11 +76,16 @@ fn work(
     while let Ok(first) = receiver.recv() {
         let mut records = with_company(first, receiver);
         let received = records.len();
+        stats.count_received(&records);
         records.retain(is_judged);
         let judged = records.len();
-        stats.count_received(received, received - judged);
-        match judge.judge(records) {
+        stats.count_other_protocol(received - judged);
+        let began = Instant::now();
+        let outcome = judge.judge(records);
+        let took = began.elapsed();
+        match outcome {
             Ok(Judged { model, verdicts }) => {
+                stats.timing().observe(&verdicts, took, SystemTime::now());
                 if let Some(shadow) = shadow {
                     shadow.offer(&model, verdicts.iter().map(|verdict| (&verdict.features, &verdict.score)));
                 }
@@ -94,6 +99,9 @@ fn work(
                     stats.count_verdict(verdict.alert, verdict.untrained);
                     sinks.write(&verdict, &model);
                     if verdict.alert {
+                        stats.count_alert_class(
+                            model.contract().classes.get(verdict.score.class).map_or("", String::as_str),
+                        );
                         responder.answer(&verdict, &model);
                     }
                 }

@@ -1,6 +1,6 @@
 //! What came of the looks at a source: the last one, how many have failed in a row, and what is wrong since when.
 
-use std::time::{Instant, SystemTime};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::ModelError;
 
@@ -15,6 +15,10 @@ pub(crate) struct Looks {
     pub(crate) failures: u32,
     /// When the next one is due; `None` if there will only be those that are asked for.
     pub(crate) next: Option<SystemTime>,
+    /// When the source last had a model that was let in; `None` if it never had one.
+    well_at: Option<SystemTime>,
+    /// Looks by outcome, the first one left out, in the order of [`Outcome::COUNTED`].
+    counts: [u64; Outcome::COUNTED.len()],
     pub(super) trouble: Option<Trouble>,
 }
 
@@ -51,6 +55,15 @@ pub(super) struct Trouble {
 }
 
 impl Outcome {
+    /// What looks after the first can lead to.
+    const COUNTED: [Self; 5] = [
+        Self::Unchanged,
+        Self::Swapped,
+        Self::Failed(Kind::Away),
+        Self::Failed(Kind::Denied),
+        Self::Failed(Kind::Refused),
+    ];
+
     /// In a word, for the API.
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -84,13 +97,23 @@ impl Looks {
     /// The first one loaded a model; with `trouble`, that of the cache.
     pub(super) fn first(trouble: Option<Trouble>) -> Self {
         let outcome = trouble.as_ref().map_or(Outcome::Loaded, |trouble| Outcome::Failed(trouble.kind));
-        Self { at: SystemTime::now(), outcome, failures: trouble.is_some().into(), next: None, trouble }
+        let at = SystemTime::now();
+        let well_at = trouble.is_none().then_some(at);
+        Self {
+            at,
+            outcome,
+            failures: trouble.is_some().into(),
+            next: None,
+            well_at,
+            counts: [0; Outcome::COUNTED.len()],
+            trouble,
+        }
     }
 
     /// Notes that one went well. Returns what was wrong until now.
     pub(super) fn well(&mut self, outcome: Outcome) -> Option<Trouble> {
-        self.at = SystemTime::now();
-        self.outcome = outcome;
+        self.note(outcome);
+        self.well_at = Some(self.at);
         self.failures = 0;
         self.trouble.take()
     }
@@ -107,9 +130,32 @@ impl Looks {
         self.wrong(error, Kind::Refused)
     }
 
-    fn wrong(&mut self, error: String, kind: Kind) -> bool {
+    /// When the source last had a model that was let in, seconds since 1970; 0 if it never had one.
+    pub(crate) fn well_at_seconds(&self) -> u64 {
+        self.well_at.and_then(|at| at.duration_since(UNIX_EPOCH).ok()).map_or(0, |since| since.as_secs())
+    }
+
+    /// How often looks led to what, in words.
+    pub(crate) fn outcomes(&self) -> Vec<(&'static str, u64)> {
+        Outcome::COUNTED.iter().zip(self.counts).map(|(outcome, count)| (outcome.name(), count)).collect()
+    }
+
+    /// What can be wrong with a source, in words, and whether it is.
+    pub(crate) fn troubles(&self) -> Vec<(&'static str, bool)> {
+        let now = self.trouble.as_ref().map(|trouble| trouble.kind);
+        [Kind::Away, Kind::Denied, Kind::Refused].map(|kind| (Outcome::Failed(kind).name(), now == Some(kind))).to_vec()
+    }
+
+    fn note(&mut self, outcome: Outcome) {
         self.at = SystemTime::now();
-        self.outcome = Outcome::Failed(kind);
+        self.outcome = outcome;
+        for (_, count) in Outcome::COUNTED.iter().zip(&mut self.counts).filter(|(counted, _)| **counted == outcome) {
+            *count += 1;
+        }
+    }
+
+    fn wrong(&mut self, error: String, kind: Kind) -> bool {
+        self.note(Outcome::Failed(kind));
         let before = self.trouble.take();
         let news = before.as_ref().is_none_or(|before| before.error != error);
         let since = before.filter(|before| before.kind == kind).map_or_else(Instant::now, |before| before.since);
