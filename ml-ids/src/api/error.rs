@@ -23,18 +23,18 @@ pub(crate) const REFUSALS: [&str; 19] = [
     "too_large",
     "slow_body",
     "media_type",
+    "unauthorized",
     "not_found",
     "method",
     "reloading",
     "source",
     "model_refused",
     "busy",
+    "no_model",
+    "model_failed",
     "no_capture",
     "not_capturing",
     "table",
-    "unauthorized",
-    "no_model",
-    "model_failed",
 ];
 
 /// A request that gets no answer but a reason. The text is what the client reads as `detail`.
@@ -175,11 +175,11 @@ impl ApiError {
             Self::Source(_) => "source",
             Self::Refused(_) => "model_refused",
             Self::Busy => "busy",
+            Self::NoModel => "no_model",
+            Self::Model(_) => "model_failed",
             Self::NoCapture => "no_capture",
             Self::NotCapturing => "not_capturing",
             Self::Table(_) => "table",
-            Self::NoModel => "no_model",
-            Self::Model(_) => "model_failed",
         }
     }
 

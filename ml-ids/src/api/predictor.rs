@@ -1,10 +1,6 @@
 //! The seam to the model: all that the API asks of it.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
@@ -117,8 +113,6 @@ pub struct SourceLooks {
     pub troubles: Vec<(&'static str, bool)>,
     /// When the source last had a model that was let in, seconds since 1970; 0 if it never had one.
     pub well_at: u64,
-    /// How often it is looked at; `None` if only on demand.
-    pub every: Option<Duration>,
 }
 
 /// How the source of the model is looked at.

@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use ml_ids::{
@@ -111,16 +111,6 @@ impl ModelSource for Busy {
         Vec::new()
     }
 
-    fn refresh(&self) -> Refresh {
-        Refresh {
-            interval_seconds: Some(60.0),
-            last_look: SystemTime::UNIX_EPOCH,
-            outcome: "refused",
-            failures: 1,
-            next_look: None,
-        }
-    }
-
     fn shadow(&self) -> Option<ShadowHealth> {
         Some(ShadowHealth {
             model: Threshold::default().card(),
@@ -134,12 +124,21 @@ impl ModelSource for Busy {
         })
     }
 
+    fn refresh(&self) -> Refresh {
+        Refresh {
+            interval_seconds: Some(60.0),
+            last_look: SystemTime::UNIX_EPOCH,
+            outcome: "refused",
+            failures: 1,
+            next_look: None,
+        }
+    }
+
     fn looks(&self) -> Option<SourceLooks> {
         Some(SourceLooks {
             outcomes: vec![("swapped", 2), ("refused", 1)],
             troubles: vec![("away", false), ("refused", true)],
             well_at: 1_700_000_000,
-            every: Some(Duration::from_secs(60)),
         })
     }
 }

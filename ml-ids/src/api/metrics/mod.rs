@@ -12,8 +12,7 @@ mod server;
 mod verdicts;
 
 use http_body_util::Full;
-use hyper::{HeaderMap, StatusCode, header::ACCEPT};
-use hyper::{Response, body::Bytes};
+use hyper::{HeaderMap, Response, StatusCode, body::Bytes, header::ACCEPT};
 use prometheus_client::{
     encoding::{prometheus_text, text},
     registry::Registry,

@@ -23,11 +23,11 @@ pub(super) fn model(Scrape { state, .. }: &Scrape<'_>, page: &mut Page<'_>) {
 }
 
 pub(super) fn source(Scrape { state, .. }: &Scrape<'_>, page: &mut Page<'_>) {
-    let Some(looks) = state.model_source().and_then(|source| source.looks()) else { return };
-    let SourceLooks { outcomes, troubles, well_at, every } = looks;
+    let Some(source) = state.model_source() else { return };
+    let Some(SourceLooks { outcomes, troubles, well_at }) = source.looks() else { return };
     page.counters(
         "model_looks",
-        "Looks at the model's source since the start, by what they led to",
+        "Looks at the source of the model, by what they led to",
         outcomes.into_iter().map(|(outcome, count)| ([("outcome", outcome)], count)),
     );
     page.gauges(
@@ -40,7 +40,7 @@ pub(super) fn source(Scrape { state, .. }: &Scrape<'_>, page: &mut Page<'_>) {
         "When the source last had a model that was let in, seconds since 1970",
         well_at as f64,
     );
-    let every = every.map_or(0.0, |every| every.as_secs_f64());
+    let every = source.refresh().interval_seconds.unwrap_or(0.0);
     page.gauge("model_refresh_interval_seconds", "How often the source is looked at; 0 if only on demand", every);
 }
 

@@ -1,7 +1,10 @@
 //! The program and its API: what it is, whether it does what it was started for, and what clients ask of it.
 
 use super::{Scrape, page::Page};
-use crate::api::health::{QueueHealth, missing, reasons};
+use crate::api::{
+    access::AccessHealth,
+    health::{QueueHealth, missing, reasons},
+};
 
 pub(super) fn build(_: &Scrape<'_>, page: &mut Page<'_>) {
     let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
@@ -36,9 +39,16 @@ pub(super) fn requests(Scrape { state, .. }: &Scrape<'_>, page: &mut Page<'_>) {
         requests.refused().map(|(reason, count)| ([("reason", reason)], count)),
     );
     page.gauge("api_requests_in_flight", "Requests without an answer yet", requests.in_flight() as f64);
-    let QueueHealth { length, capacity, .. } = state.connections.health();
+    let QueueHealth { length, capacity, refused } = state.connections.health();
     page.gauge("api_connections", "Open connections", length as f64);
     page.gauge("api_connections_limit", "Most open connections", capacity as f64);
+    page.counter("api_connections_cut", "Slow connections that had to make room for others", refused);
+    let AccessHealth { handshakes_failed, handshakes_slow, .. } = state.access.health();
+    page.counters(
+        "api_handshakes_failed",
+        "TLS handshakes that came to nothing, by reason",
+        [("failed", handshakes_failed), ("slow", handshakes_slow)].map(|(reason, count)| ([("reason", reason)], count)),
+    );
     let lanes = [("quick", state.quick.health()), ("bulk", state.bulk.health())];
     page.gauges(
         "api_lane_requests",

@@ -1,6 +1,6 @@
 //! What came of the looks at a source: the last one, how many have failed in a row, and what is wrong since when.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime};
 
 use super::ModelError;
 
@@ -15,10 +15,10 @@ pub(crate) struct Looks {
     pub(crate) failures: u32,
     /// When the next one is due; `None` if there will only be those that are asked for.
     pub(crate) next: Option<SystemTime>,
+    /// How many led to what, in the order of [`Outcome::ALL`].
+    pub(crate) counts: [u64; Outcome::ALL.len()],
     /// When the source last had a model that was let in; `None` if it never had one.
-    well_at: Option<SystemTime>,
-    /// Looks by outcome, the first one left out, in the order of [`Outcome::COUNTED`].
-    counts: [u64; Outcome::COUNTED.len()],
+    pub(crate) well_at: Option<SystemTime>,
     pub(super) trouble: Option<Trouble>,
 }
 
@@ -55,8 +55,9 @@ pub(super) struct Trouble {
 }
 
 impl Outcome {
-    /// What looks after the first can lead to.
-    const COUNTED: [Self; 5] = [
+    /// All of them.
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Loaded,
         Self::Unchanged,
         Self::Swapped,
         Self::Failed(Kind::Away),
@@ -97,23 +98,33 @@ impl Looks {
     /// The first one loaded a model; with `trouble`, that of the cache.
     pub(super) fn first(trouble: Option<Trouble>) -> Self {
         let outcome = trouble.as_ref().map_or(Outcome::Loaded, |trouble| Outcome::Failed(trouble.kind));
-        let at = SystemTime::now();
-        let well_at = trouble.is_none().then_some(at);
-        Self {
-            at,
+        let mut looks = Self {
+            at: SystemTime::now(),
             outcome,
             failures: trouble.is_some().into(),
             next: None,
-            well_at,
-            counts: [0; Outcome::COUNTED.len()],
+            counts: [0; Outcome::ALL.len()],
+            well_at: None,
             trouble,
+        };
+        looks.ended(outcome);
+        looks
+    }
+
+    fn ended(&mut self, outcome: Outcome) {
+        self.at = SystemTime::now();
+        self.outcome = outcome;
+        if !matches!(outcome, Outcome::Failed(_)) {
+            self.well_at = Some(self.at);
+        }
+        for (known, count) in Outcome::ALL.iter().zip(&mut self.counts) {
+            *count += u64::from(*known == outcome);
         }
     }
 
     /// Notes that one went well. Returns what was wrong until now.
     pub(super) fn well(&mut self, outcome: Outcome) -> Option<Trouble> {
-        self.note(outcome);
-        self.well_at = Some(self.at);
+        self.ended(outcome);
         self.failures = 0;
         self.trouble.take()
     }
@@ -130,32 +141,8 @@ impl Looks {
         self.wrong(error, Kind::Refused)
     }
 
-    /// When the source last had a model that was let in, seconds since 1970; 0 if it never had one.
-    pub(crate) fn well_at_seconds(&self) -> u64 {
-        self.well_at.and_then(|at| at.duration_since(UNIX_EPOCH).ok()).map_or(0, |since| since.as_secs())
-    }
-
-    /// How often looks led to what, in words.
-    pub(crate) fn outcomes(&self) -> Vec<(&'static str, u64)> {
-        Outcome::COUNTED.iter().zip(self.counts).map(|(outcome, count)| (outcome.name(), count)).collect()
-    }
-
-    /// What can be wrong with a source, in words, and whether it is.
-    pub(crate) fn troubles(&self) -> Vec<(&'static str, bool)> {
-        let now = self.trouble.as_ref().map(|trouble| trouble.kind);
-        [Kind::Away, Kind::Denied, Kind::Refused].map(|kind| (Outcome::Failed(kind).name(), now == Some(kind))).to_vec()
-    }
-
-    fn note(&mut self, outcome: Outcome) {
-        self.at = SystemTime::now();
-        self.outcome = outcome;
-        for (_, count) in Outcome::COUNTED.iter().zip(&mut self.counts).filter(|(counted, _)| **counted == outcome) {
-            *count += 1;
-        }
-    }
-
     fn wrong(&mut self, error: String, kind: Kind) -> bool {
-        self.note(Outcome::Failed(kind));
+        self.ended(Outcome::Failed(kind));
         let before = self.trouble.take();
         let news = before.as_ref().is_none_or(|before| before.error != error);
         let since = before.filter(|before| before.kind == kind).map_or_else(Instant::now, |before| before.since);
