@@ -3,15 +3,20 @@
 //! ```text
 //! server (connections, limits, drain) ─► routes ─► index | health | model | metrics | reload | predict
 //!                                                                                            │
-//!                     body (bytes) ─► predict_body (shapes) ─► row + units (78 numbers) ─► predictor ─► answer
+//!              body, window (bytes) ─► predict_body (shapes) ─► row + units (78 numbers) ─► predictor ─► answer
 //! ```
+//!
+//! An answer's [`Content`](content::Content) is whole, or comes in pieces while the client reads: lines of verdicts while
+//! the request still arrives ([`predict_lines`]), or [`events`].
 //!
 //! Nothing here knows the model or the sensor: it asks them through [`Predictor`], [`ModelSource`], [`ModelWatch`] and
 //! [`SensorHealth`].
 
 mod answer;
 mod body;
+mod content;
 mod error;
+mod events;
 mod health;
 mod index;
 mod limits;
@@ -19,17 +24,20 @@ mod metrics;
 mod model;
 mod predict;
 mod predict_body;
+mod predict_lines;
 mod predictor;
 mod query;
 mod reload;
 mod routes;
 mod row;
+mod scorer;
 mod server;
 mod state;
 mod table;
 mod timed;
 mod units;
 mod walk;
+mod window;
 
 pub use health::{
     Attach, BlockHealth, Egress, FlowBooks, HookPackets, Ingress, InterfaceHealth, InterfaceState, PacketBooks,

@@ -2,13 +2,10 @@
 
 use std::{convert::Infallible, sync::Arc};
 
-use http_body_util::Full;
-use hyper::{
-    Method, Request, Response,
-    body::{Bytes, Incoming},
-};
+use hyper::{Method, Request, body::Incoming};
 
 use super::{
+    answer::Answer,
     error::{ApiError, quoted},
     health, index, metrics, model, predict, reload,
     state::AppState,
@@ -81,10 +78,7 @@ pub static ROUTES: [Route; 8] = [
 ];
 
 /// Answers any request. Faults are answers too.
-pub(crate) async fn answer(
-    state: Arc<AppState>,
-    request: Request<Incoming>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+pub(crate) async fn answer(state: Arc<AppState>, request: Request<Incoming>) -> Result<Answer, Infallible> {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let response = match find(&method, &path) {
         Ok(Endpoint::Index) => index::index(request.headers()),
@@ -101,7 +95,7 @@ pub(crate) async fn answer(
     Ok(response)
 }
 
-fn refuse(error: ApiError) -> Response<Full<Bytes>> {
+fn refuse(error: ApiError) -> Answer {
     if let ApiError::Model(_) = error {
         log::error!("POST /predict: {error}");
     }
