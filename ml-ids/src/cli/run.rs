@@ -18,12 +18,13 @@ use tokio::{sync::watch, task::JoinHandle, time::interval};
 use super::{
     decap::DecapArgs,
     exit::Exit,
+    hangup::Hangups,
     keep::{KeepArgs, Models},
     presence::{PERIOD, Presence},
     response,
-    serve::ListenArgs,
+    serve::{ListenArgs, reload_access},
     source::ModelArgs,
-    wiring::{SensorView, shutdown_signal},
+    wiring::{FlowView, SensorView, shutdown_signal},
 };
 use crate::{
     api::{self, AppState, Limits},
@@ -33,7 +34,7 @@ use crate::{
         AttachMode, Drain, DrainReport, InterfacePattern, Options, PIN_DIRECTORY, Sensor, SensorError, SensorState,
         Watch, default_interface,
     },
-    sink::Sinks,
+    sink::{self, Hub, Sinks},
 };
 
 const EXAMPLES: &str = "\
@@ -124,17 +125,18 @@ async fn watch_interfaces(mut args: Args) -> Result<Exit> {
             Err(error) => return Ok(usage(&error)),
         }
     }
-    let listener = match args.listen.bind().await {
-        Ok(listener) => listener,
+    let (mut shutdown, hangups) = (shutdown_signal()?, Hangups::listen()?);
+    let (listener, access) = match args.listen.open().await {
+        Ok(open) => open,
         Err(error) => return Ok(error.report()),
     };
-    let state = Arc::new(AppState::new(Limits::default(), args.listen.client_time_unit, true));
-    let mut shutdown = shutdown_signal()?;
+    let state = Arc::new(AppState::new(Limits::default(), args.listen.client_time_unit, true).with_access(access));
+    reload_access(&state, &hangups);
     let (stop_api, api_stopped) = watch::channel(false);
     let server = tokio::spawn(api::serve(listener, Arc::clone(&state), api_stopped));
 
     let loading = tokio::select! {
-        models = Models::load(&args.model, &args.keep, &state) => Some(models),
+        models = Models::load(&args.model, &args.keep, &state, &hangups) => Some(models),
         _ = shutdown.wait_for(|stop| *stop) => None,
     };
     let code = match loading {
@@ -171,6 +173,7 @@ fn usage(error: &impl std::fmt::Display) -> Exit {
 struct Running {
     drain: Drain,
     pipeline: Pipeline,
+    hub: Arc<Hub>,
     stats: Arc<Stats>,
     presence: Arc<Mutex<Presence>>,
     /// Keeps the presence up to date.
@@ -193,26 +196,30 @@ fn start(args: &Args, models: &Models, state: &AppState) -> Result<Running> {
     let sensor = Sensor::start(&watch, &options)?;
     let (sensor_state, stats) = (sensor.state(), Arc::new(Stats::default()));
     let names = Arc::clone(&sensor_state);
-    let sinks =
-        Sinks::open(&args.log_dir, args.log_negative_predictions, Arc::new(move |index| names.interface_name(index)))
-            .with_context(|| {
-            format!("cannot write logs to {}; choose another place with --log-dir", args.log_dir.display())
-        })?;
+    let files = sink::log_files(&args.log_dir, args.log_negative_predictions).with_context(|| {
+        format!("cannot write logs to {}; choose another place with --log-dir", args.log_dir.display())
+    })?;
+    let journal = sensor.journal();
+    let hub = Arc::new(
+        Hub::start(files, move |records| journal.count_judged(records)).context("cannot start the thread of a sink")?,
+    );
+    let sinks = Sinks::new(Arc::clone(&hub), Arc::new(move |index| names.interface_name(index)));
     let block = args.response.block().map(|options| sensor.filter_maps().map(|maps| (options, maps))).transpose()?;
     let responder = Arc::new(Responder::start(args.response.allow(), block, &args.log_dir)?);
-    let (journal, drift) = (sensor.journal(), Arc::new(DriftWatch::default()));
-    let (pipeline, sink) = Pipeline::start(
+    let drift = Arc::new(DriftWatch::default());
+    let (pipeline, batches) = Pipeline::start(
         Judge::new(models.handle()),
         Arc::clone(&responder),
         sinks,
         Watchers { stats: Arc::clone(&stats), drift: Arc::clone(&drift), shadow: models.shadow() },
-        move |records| journal.count_judged(records),
     )
     .context("cannot start the scoring thread")?;
     state.set_model_watch(drift);
+    let table = Mutex::new(sensor.live_flows(&options)?);
+    state.set_flow_source(Arc::new(FlowView { table, state: Arc::clone(&sensor_state) }));
     let presence = Arc::new(Mutex::new(Presence::begin(&args.log_dir, args.pin)));
     let reporting = report_presence(Arc::clone(&presence), Arc::clone(&sensor_state));
-    let drain = sensor.drain(&options, sink)?;
+    let drain = sensor.drain(&options, batches)?;
     info!(
         "a table of {} flows takes {:.0} MiB of kernel memory with its buffers",
         args.max_flows,
@@ -223,9 +230,10 @@ fn start(args: &Args, models: &Models, state: &AppState) -> Result<Running> {
         state: sensor_state,
         stats: Arc::clone(&stats),
         responder: Arc::clone(&responder),
+        hub: Arc::clone(&hub),
     }));
     info!("logs go to {}; stop with Ctrl-C", args.log_dir.display());
-    Ok(Running { drain, pipeline, stats, responder, presence, reporting })
+    Ok(Running { drain, pipeline, hub, stats, responder, presence, reporting })
 }
 
 /// Notes every few seconds how many flows a kill would lose.
@@ -256,7 +264,7 @@ fn warn_of_blocking(responder: &Responder, state: &SensorState) {
 impl Running {
     /// Detaches and flushes what is not pinned, judges what is left, and closes the books.
     async fn stop(self) -> Result<()> {
-        let Self { drain, pipeline, stats, responder, presence, reporting } = self;
+        let Self { drain, pipeline, hub, stats, responder, presence, reporting } = self;
         reporting.abort();
         // Ends by being aborted; what matters is that it writes no more.
         let _ = reporting.await;
@@ -267,6 +275,7 @@ impl Running {
             responder.stop();
             let report = drain.stop();
             pipeline.finish();
+            hub.stop();
             report
         })
         .await

@@ -40,8 +40,7 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// Starts the thread. Returns where to send batches. `done` is told how many records of each have been dealt with, after
-    /// the verdicts have been written.
+    /// Starts the thread. Returns where to send batches.
     ///
     /// # Errors
     /// When the thread cannot be started.
@@ -50,12 +49,11 @@ impl Pipeline {
         responder: Arc<Responder>,
         sinks: Sinks,
         watchers: Watchers,
-        done: impl Fn(u64) + Send + 'static,
     ) -> io::Result<(Self, SyncSender<Vec<FlowRecord>>)> {
         let (sender, receiver) = sync_channel(QUEUE_BATCHES);
         let thread = thread::Builder::new()
             .name("ml-ids-score".to_owned())
-            .spawn(move || work(&judge, &responder, sinks, &watchers, &receiver, done))?;
+            .spawn(move || work(&judge, &responder, &sinks, &watchers, &receiver))?;
         Ok((Self { thread }, sender))
     }
 
@@ -70,10 +68,9 @@ impl Pipeline {
 fn work(
     judge: &Judge,
     responder: &Responder,
-    mut sinks: Sinks,
+    sinks: &Sinks,
     watchers: &Watchers,
     receiver: &Receiver<Vec<FlowRecord>>,
-    done: impl Fn(u64),
 ) {
     let Watchers { stats, drift, shadow } = watchers;
     while let Ok(first) = receiver.recv() {
@@ -106,8 +103,7 @@ fn work(
                 error!("cannot score {judged} flows: {error}");
             }
         }
-        sinks.flush();
-        done(received as u64);
+        sinks.mark(received as u64);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{io, path::Path, time::Duration};
 
 use ipnet::IpNet;
-use log::{Level, log};
+use log::{Level, error, log};
 use serde_json::{Value, json};
 
 use super::blocklist::Cause;
@@ -57,22 +57,26 @@ pub(super) struct Event<'a> {
 /// Where events go.
 pub(super) struct Journal {
     file: LogFile,
+    /// The last event could not be written, which has been said.
+    failing: bool,
     dry_run: bool,
 }
 
 impl Journal {
     /// Opens the log file in `directory`.
     pub(super) fn open(directory: &Path, dry_run: bool) -> io::Result<Self> {
-        std::fs::create_dir_all(directory)?;
-        Ok(Self { file: LogFile::open(&directory.join(BLOCK_LOG))?, dry_run })
+        Ok(Self { file: LogFile::open(&directory.join(BLOCK_LOG))?, failing: false, dry_run })
     }
 
     /// Writes an event down at once.
     pub(super) fn write(&mut self, event: &Event<'_>) {
         let level = if matches!(event.action, Action::Block | Action::Refuse) { Level::Warn } else { Level::Info };
         log!(level, "{}", in_words(event, self.dry_run));
-        self.file.write(&in_json(event, self.dry_run));
-        self.file.flush();
+        let written = self.file.append([in_json(event, self.dry_run).to_string().as_str()]);
+        if let (Err(error), false) = (&written, self.failing) {
+            error!("cannot write {}: {error}; events are missing there until it can", self.file.path().display());
+        }
+        self.failing = written.is_err();
     }
 }
 

@@ -1,123 +1,103 @@
-//! A verdict as a JSON event in the shape of Suricata's EVE, with our own part under `ml`.
-//!
-//! Byte counts are layer 4 payload bytes, as the features count them, not frame bytes.
+//! One event on its way to the sinks: a JSON line, rendered once and shared by all of them.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
 
-use ml_ids_common::FlowRecord;
-use serde_json::{Map, Value, json};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+/// What an event tells of; sinks choose by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum EventKind {
+    /// An alert has been opened, has grown or has been closed.
+    Alert,
+    /// A finished flow and its verdict.
+    Flow,
+    /// The sensor's counters.
+    Stats,
+    /// A flow whose verdict passed the threshold: a line of `positive_predictions.log`.
+    Positive,
+    /// A flow whose verdict did not: a line of `negative_predictions.log`.
+    Negative,
+}
 
-use super::console::protocol_name;
-use crate::{detect::Verdict, model::Model};
+impl EventKind {
+    /// All kinds.
+    pub const ALL: [Self; 5] = [Self::Alert, Self::Flow, Self::Stats, Self::Positive, Self::Negative];
 
-/// Features named in an alert.
-const TOP_FEATURES: usize = 5;
-/// EVE's medium severity; a table by class comes with the alert rules.
-const SEVERITY: u8 = 2;
-/// Largest integer that every JSON reader keeps exact.
-const JSON_SAFE_INTEGER: u64 = (1 << 53) - 1;
-
-/// The event of a verdict: `alert` when it is one, otherwise `flow`.
-#[must_use]
-pub fn event(verdict: &Verdict, model: &Model, interface: Option<&str>) -> Value {
-    let record = &verdict.record;
-    let state = record.state();
-    let contract = model.contract();
-    let ((source, source_port), (destination, destination_port)) = (record.source(), record.destination());
-    let label = contract.classes.get(verdict.score.class).map_or("?", String::as_str);
-    let end = state.start_us.saturating_add_signed(record.duration_us().max(0));
-    let mut event = json!({
-        "timestamp": timestamp(end),
-        "event_type": if verdict.alert { "alert" } else { "flow" },
-        "flow_id": flow_id(record),
-        "in_iface": interface,
-        "src_ip": source,
-        "src_port": source_port,
-        "dest_ip": destination,
-        "dest_port": destination_port,
-        "proto": protocol_name(record.protocol()),
-        "flow": {
-            "pkts_toserver": state.forward.packets,
-            "pkts_toclient": state.backward.packets,
-            "bytes_toserver": state.forward.length_sum,
-            "bytes_toclient": state.backward.length_sum,
-            "start": timestamp(state.start_us),
-            "end": timestamp(end),
-            "age": record.duration_us().max(0) as f64 / 1e6,
-            "state": flow_state(record),
-            "reason": record.reason().name(),
-        },
-        "ml": {
-            "model": contract.name,
-            "version": contract.version,
-            "profile": contract.profile.name(),
-            "class": verdict.score.class,
-            "label": label,
-            "score": verdict.score.probability,
-            "threshold": contract.thresholds.get(verdict.score.class).copied().filter(|_| verdict.score.class != 0),
-            "untrained": verdict.untrained,
-            "out_of_distribution": verdict.out_of_distribution,
-        },
-    });
-    if verdict.alert
-        && let Value::Object(fields) = &mut event
-    {
-        fields.insert(
-            "alert".to_owned(),
-            json!({
-                "action": "allowed",
-                "signature": format!("ML-IDS {label}"),
-                "category": label,
-                "severity": SEVERITY,
-            }),
-        );
-        if let Some(Value::Object(ml)) = fields.get_mut("ml") {
-            explain(ml, verdict, model);
+    /// The name, in subjects, flags and metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Alert => "alert",
+            Self::Flow => "flow",
+            Self::Stats => "stats",
+            Self::Positive => "positive",
+            Self::Negative => "negative",
         }
     }
-    if verdict.out_of_distribution
-        && let Some(Value::Object(ml)) = event.get_mut("ml")
-    {
-        let mut far = model.far_outside(&verdict.features);
-        far.truncate(TOP_FEATURES);
-        ml.insert("far_outside".to_owned(), far.into());
+}
+
+/// A set of kinds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kinds(u8);
+
+impl Kinds {
+    /// The set of these.
+    #[must_use]
+    pub fn of(kinds: &[EventKind]) -> Self {
+        Self(kinds.iter().fold(0, |set, kind| set | 1 << *kind as u8))
     }
-    event
-}
 
-/// The features that moved the model most towards its class, and from where; none when it cannot explain itself
-/// exactly.
-fn explain(ml: &mut Map<String, Value>, verdict: &Verdict, model: &Model) {
-    let Some(explanation) = model.explanation(&verdict.features) else {
-        ml.insert("top".to_owned(), json!([]));
-        return;
-    };
-    let top = explanation.reasons(model.contract(), &verdict.features, TOP_FEATURES);
-    let explained = json!({ "space": explanation.space, "base": explanation.base, "score": explanation.score() });
-    ml.insert("explained".to_owned(), explained);
-    ml.insert("top".to_owned(), json!(top));
-}
+    /// Whether it holds this kind.
+    #[must_use]
+    pub const fn has(self, kind: EventKind) -> bool {
+        self.0 & (1 << kind as u8) != 0
+    }
 
-/// A time as events have it.
-pub(crate) fn timestamp(unix_us: u64) -> Option<String> {
-    let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(unix_us) * 1_000).ok()?;
-    time.format(&Rfc3339).ok()
-}
-
-/// EVE's three states: nothing came back, a conversation, a conversation that was closed.
-fn flow_state(record: &FlowRecord) -> &'static str {
-    use ml_ids_common::EndReason::{Fin, Rst};
-    match record.reason() {
-        Fin | Rst => "closed",
-        _ if record.state().backward.packets == 0 => "new",
-        _ => "established",
+    /// Both sets together.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
     }
 }
 
-fn flow_id(record: &FlowRecord) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    record.state().key.hash(&mut hasher);
-    record.state().start_us.hash(&mut hasher);
-    hasher.finish() & JSON_SAFE_INTEGER
+/// An event. Cloning it costs no more than a counter.
+#[derive(Clone, Debug)]
+pub struct Event {
+    kind: EventKind,
+    line: Arc<str>,
+}
+
+impl Event {
+    /// An event of this line of JSON, without its line end.
+    #[must_use]
+    pub fn new(kind: EventKind, line: &serde_json::Value) -> Self {
+        Self { kind, line: line.to_string().into() }
+    }
+
+    /// What it tells of.
+    #[must_use]
+    pub const fn kind(&self) -> EventKind {
+        self.kind
+    }
+
+    /// The JSON, without a line end.
+    #[must_use]
+    pub fn line(&self) -> &str {
+        &self.line
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_holds_the_kinds_it_was_made_of() {
+        let some = [EventKind::Alert, EventKind::Negative];
+        let set = Kinds::of(&some);
+        for kind in EventKind::ALL {
+            assert_eq!(set.has(kind), some.contains(&kind), "{kind:?}");
+            assert!(set.and(Kinds::of(&[kind])).has(kind));
+        }
+        assert!(!Kinds::default().has(EventKind::Alert));
+    }
 }

@@ -1,18 +1,29 @@
 //! Where verdicts go: standard error for people, JSON lines in the shape of Suricata's EVE for machines.
+//!
+//! ```text
+//! verdict ─► Sinks ─► event, rendered once ─► Hub ─► a bounded queue and a thread for each sink
+//! ```
 
 mod console;
+mod counters;
+mod eve;
 mod event;
+mod hub;
 mod log_file;
-
-pub use event::event;
-pub(crate) use event::timestamp;
-pub use log_file::LogFile;
+mod outlet;
 
 use std::{io, path::Path, sync::Arc};
 
+pub(crate) use console::protocol_name;
+pub use counters::SinkState;
+pub(crate) use eve::timestamp;
+pub use event::{Event, EventKind, Kinds};
+pub use hub::{First, Hub, Port, QUEUE_EVENTS, Sink, Undelivered};
+pub use log_file::LogFile;
+
 use crate::{detect::Verdict, model::Model};
 
-/// File that holds every alert.
+/// File that holds every verdict that passed its threshold.
 pub const POSITIVE_LOG: &str = "positive_predictions.log";
 /// File that holds every other verdict, when asked for.
 pub const NEGATIVE_LOG: &str = "negative_predictions.log";
@@ -20,42 +31,52 @@ pub const NEGATIVE_LOG: &str = "negative_predictions.log";
 /// Turns an interface index into its name.
 pub type InterfaceNames = Arc<dyn Fn(u32) -> Option<String> + Send + Sync>;
 
-/// All sinks of a running sensor.
+/// The log files in `directory`, as sinks. The first of them is the one whose lines mark records as dealt with.
+///
+/// # Errors
+/// When the directory or a file cannot be made.
+pub fn log_files(directory: &Path, negative: bool) -> io::Result<Vec<(Port, Box<dyn Sink>)>> {
+    let mut files: Vec<(Port, Box<dyn Sink>)> = Vec::new();
+    let mut add = |name, kind, file| {
+        let port = Port { name, kinds: Kinds::of(&[kind]), queue: QUEUE_EVENTS };
+        LogFile::open(&directory.join(file)).map(|file| files.push((port, Box::new(file))))
+    };
+    add("positive_log", EventKind::Positive, POSITIVE_LOG)?;
+    if negative {
+        add("negative_log", EventKind::Negative, NEGATIVE_LOG)?;
+    }
+    Ok(files)
+}
+
+/// What the scoring thread hands verdicts to.
+#[derive(Clone)]
 pub struct Sinks {
-    positive: LogFile,
-    negative: Option<LogFile>,
+    hub: Arc<Hub>,
     interfaces: InterfaceNames,
 }
 
 impl Sinks {
-    /// Opens the log files in `directory`, creating it if need be.
-    ///
-    /// # Errors
-    /// When the directory or a file cannot be made.
-    pub fn open(directory: &Path, negative: bool, interfaces: InterfaceNames) -> io::Result<Self> {
-        std::fs::create_dir_all(directory)?;
-        Ok(Self {
-            positive: LogFile::open(&directory.join(POSITIVE_LOG))?,
-            negative: negative.then(|| LogFile::open(&directory.join(NEGATIVE_LOG))).transpose()?,
-            interfaces,
-        })
+    /// Renders events for the sinks of `hub`.
+    #[must_use]
+    pub fn new(hub: Arc<Hub>, interfaces: InterfaceNames) -> Self {
+        Self { hub, interfaces }
     }
 
     /// Hands a verdict to every sink that wants it.
-    pub fn write(&mut self, verdict: &Verdict, model: &Model) {
+    pub fn write(&self, verdict: &Verdict, model: &Model) {
         console::write(verdict, model);
-        let file = if verdict.alert { Some(&mut self.positive) } else { self.negative.as_mut() };
-        if let Some(file) = file {
+        let kind = if verdict.alert { EventKind::Positive } else { EventKind::Negative };
+        if self.hub.wants(kind) {
             let interface = (self.interfaces)(verdict.record.state().interface);
-            file.write(&event(verdict, model, interface.as_deref()));
+            self.hub.emit(&Event::new(kind, &eve::verdict(verdict, model, interface.as_deref())));
         }
     }
 
-    /// Makes everything written so far visible to readers of the files.
-    pub fn flush(&mut self) {
-        self.positive.flush();
-        if let Some(negative) = &mut self.negative {
-            negative.flush();
-        }
+    /// Says that so many more records are dealt with.
+    pub fn mark(&self, records: u64) {
+        self.hub.mark(records);
     }
 }
+
+#[cfg(test)]
+mod tests;
