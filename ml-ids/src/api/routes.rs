@@ -2,13 +2,10 @@
 
 use std::{convert::Infallible, sync::Arc};
 
-use http_body_util::Full;
-use hyper::{
-    Method, Request, Response,
-    body::{Bytes, Incoming},
-};
+use hyper::{Method, Request, body::Incoming};
 
 use super::{
+    answer::Answer,
     error::{ApiError, quoted},
     flows, health, index, metrics, model, predict, reload,
     state::AppState,
@@ -84,10 +81,7 @@ pub static ROUTES: [Route; 9] = [
 ];
 
 /// Answers any request. Faults are answers too.
-pub(crate) async fn answer(
-    state: Arc<AppState>,
-    request: Request<Incoming>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+pub(crate) async fn answer(state: Arc<AppState>, request: Request<Incoming>) -> Result<Answer, Infallible> {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let begun = state.requests.begin();
     let found = find(&method, &path);
@@ -109,7 +103,7 @@ pub(crate) async fn answer(
     Ok(response)
 }
 
-fn refuse(error: ApiError) -> Response<Full<Bytes>> {
+fn refuse(error: ApiError) -> Answer {
     if let ApiError::Model(_) = error {
         log::error!("POST /predict: {error}");
     }
