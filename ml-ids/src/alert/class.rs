@@ -131,8 +131,8 @@ const USER_EXECUTION: Technique =
 pub const CLASSES: [ClassRow; 13] = [
     row("Heartbleed", Severity::HIGH, &[PUBLIC_APPLICATION]),
     row("Infiltration", Severity::HIGH, &[USER_EXECUTION]),
-    // From inside, by a host that has been taken.
-    row("Infiltration - Portscan", Severity::HIGH, &[DISCOVERY]),
+    // Grave only from inside, which the model cannot tell: it is not fed addresses.
+    row("Infiltration - Portscan", Severity::MEDIUM, &[DISCOVERY]),
     row("Bot", Severity::HIGH, &[CONTROL_CHANNEL]),
     row("Web Attack - SQL", Severity::HIGH, &[PUBLIC_APPLICATION]),
     row("Web Attack", Severity::MEDIUM, &[PUBLIC_APPLICATION]),

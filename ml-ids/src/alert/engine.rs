@@ -114,6 +114,11 @@ impl Alerts {
         &self.counts
     }
 
+    /// Numbers alerts beyond those that exist already.
+    pub fn number_from(&mut self, last: u64) {
+        self.last_number = self.last_number.max(last);
+    }
+
     /// Takes a flow that is an alert; what there is to tell is added to `changes`. `evidence` is the flow's event, asked for
     /// only when it opens an alert.
     pub fn observe(

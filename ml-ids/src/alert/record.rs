@@ -281,7 +281,11 @@ impl AlertChange {
                 told.insert("metadata".to_owned(), metadata);
             }
         }
-        fields.insert("alert".to_owned(), told);
+        // What the flow's own event says of its alert and this does not, the signature's number for example, stays.
+        match (fields.get_mut("alert"), told) {
+            (Some(Value::Object(alert)), Value::Object(told)) => alert.extend(told),
+            (_, told) => drop(fields.insert("alert".to_owned(), told)),
+        }
         Value::Object(fields)
     }
 }

@@ -55,6 +55,15 @@ pub(crate) enum ApiError {
     /// 429: all places are taken.
     #[error("too many requests in flight; try again later")]
     Busy,
+    /// 404: alerts of a server that watches nothing.
+    #[error("this server watches no interface, so it has no alerts; `ml-ids run` has")]
+    NoAlerts,
+    /// 503: alerts before the sensor has started.
+    #[error("the sensor is not running yet; see GET /health")]
+    NotWatching,
+    /// 503: the file that alerts are kept in.
+    #[error("the alerts cannot be read: {0}")]
+    Archive(String),
     /// 503: nothing to score with.
     #[error("no model is loaded; see GET /health")]
     NoModel,
@@ -111,12 +120,12 @@ impl ApiError {
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::SlowBody(_) => StatusCode::REQUEST_TIMEOUT,
             Self::MediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::NotFound(_) | Self::NoAlerts => StatusCode::NOT_FOUND,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::Reloading => StatusCode::CONFLICT,
             Self::Source(_) => StatusCode::BAD_GATEWAY,
             Self::Busy => StatusCode::TOO_MANY_REQUESTS,
-            Self::NoModel => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoModel | Self::NotWatching | Self::Archive(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Model(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -138,7 +147,7 @@ impl ApiError {
                     headers.insert(header::ALLOW, allow);
                 }
             }
-            Self::Busy | Self::NoModel => {
+            Self::Busy | Self::NoModel | Self::NotWatching | Self::Archive(_) => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER.as_secs()));
             }
             // What is left of the body cannot be told from a next request, or is not worth reading.

@@ -9,6 +9,7 @@
 //! Nothing here knows the model or the sensor: it asks them through [`Predictor`], [`ModelSource`], [`ModelWatch`] and
 //! [`SensorHealth`].
 
+mod alerts;
 mod answer;
 mod body;
 mod error;
@@ -17,6 +18,7 @@ mod index;
 mod limits;
 mod metrics;
 mod model;
+mod parameters;
 mod predict;
 mod predict_body;
 mod predictor;

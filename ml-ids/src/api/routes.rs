@@ -9,6 +9,7 @@ use hyper::{
 };
 
 use super::{
+    alerts,
     error::{ApiError, quoted},
     health, index, metrics, model, predict, reload,
     state::AppState,
@@ -19,6 +20,8 @@ use super::{
 pub enum Endpoint {
     /// `GET /`
     Index,
+    /// `GET /alerts`
+    Alerts,
     /// `GET /health`
     Health,
     /// `GET /health/live`
@@ -49,8 +52,9 @@ pub struct Route {
 }
 
 /// All endpoints.
-pub static ROUTES: [Route; 8] = [
+pub static ROUTES: [Route; 9] = [
     Route { method: Method::GET, path: "/", endpoint: Endpoint::Index, summary: "this greeting" },
+    Route { method: Method::GET, path: "/alerts", endpoint: Endpoint::Alerts, summary: "what the sensor has found" },
     Route { method: Method::GET, path: "/health", endpoint: Endpoint::Health, summary: "how the server is" },
     Route {
         method: Method::GET,
@@ -88,6 +92,7 @@ pub(crate) async fn answer(
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let response = match find(&method, &path) {
         Ok(Endpoint::Index) => index::index(request.headers()),
+        Ok(Endpoint::Alerts) => alerts::alerts(&state, request.uri().query()).await.unwrap_or_else(refuse),
         Ok(Endpoint::Health) => health::health(&state),
         Ok(Endpoint::Live) => health::live(),
         Ok(Endpoint::Ready) => health::ready(&state),

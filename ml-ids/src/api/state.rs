@@ -12,6 +12,7 @@ use std::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use super::{
+    alerts::Alerting,
     body::BodyBudget,
     error::ApiError,
     health::{QueueHealth, SensorHealth},
@@ -19,7 +20,7 @@ use super::{
     predictor::{ModelSource, ModelWatch, Predictor},
     units::TimeUnit,
 };
-use crate::detect::drift::DriftReport;
+use crate::{alert::Board, detect::drift::DriftReport};
 
 /// Everything behind the endpoints. One for a process, shared by all connections.
 pub struct AppState {
@@ -35,6 +36,7 @@ pub struct AppState {
     sensor: RwLock<Option<Arc<dyn SensorHealth>>>,
     watch: RwLock<Option<Arc<dyn ModelWatch>>>,
     source: RwLock<Option<Arc<dyn ModelSource>>>,
+    alerts: RwLock<Option<Arc<Alerting>>>,
 }
 
 /// Where the model is on its way.
@@ -63,6 +65,7 @@ impl AppState {
             sensor: RwLock::new(None),
             watch: RwLock::new(None),
             source: RwLock::new(None),
+            alerts: RwLock::new(None),
         }
     }
 
@@ -91,6 +94,16 @@ impl AppState {
     /// Lets `POST /model/reload` ask for another model, and `GET /health` show why there is none.
     pub fn set_model_source(&self, source: Arc<dyn ModelSource>) {
         *self.source.write().unwrap_or_else(PoisonError::into_inner) = Some(source);
+    }
+
+    /// Lets `GET /alerts` and `/events` show the sensor's alerts.
+    pub fn set_alerts(&self, alerts: Arc<Board>) {
+        *self.alerts.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(Alerting::new(alerts)));
+    }
+
+    /// The sensor's alerts; `None` before it runs, and without one.
+    pub(crate) fn alerts(&self) -> Option<Arc<Alerting>> {
+        self.alerts.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn slot(&self) -> Slot {

@@ -149,7 +149,7 @@ impl Database {
     pub(super) fn write<'a>(&mut self, alerts: impl Iterator<Item = &'a Arc<Alert>>) -> Result<(), StoreError> {
         let transaction = self.connection.transaction()?;
         {
-            let mut statement = transaction.prepare_cached(WRITE)?;
+            let mut statement = transaction.prepare(WRITE)?;
             for alert in alerts {
                 let Ok(body) = serde_json::to_string(&**alert) else { continue };
                 statement.execute(params![

@@ -5,6 +5,8 @@
 
 mod database;
 mod query;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::{
