@@ -2,18 +2,21 @@
 
 use std::{
     str::FromStr,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use http_body_util::Full;
-use hyper::{Response, StatusCode, body::Bytes};
+use hyper::StatusCode;
 use serde_json::{Map, Value, json};
 use tokio::sync::Semaphore;
 
 use super::{
-    answer::json as json_response,
+    answer::{Answer, json as json_response},
     error::{ApiError, quoted},
+    health::QueueHealth,
     limits::{ALERT_READERS, SUBSCRIBERS},
     parameters::parameters,
     state::AppState,
@@ -22,8 +25,6 @@ use crate::alert::{
     Board, Severity, since_us,
     store::{Filter, MOST_ROWS, StoreError},
 };
-
-type Answer = Response<Full<Bytes>>;
 
 /// Alerts in an answer, unless the client says otherwise.
 const LIMIT: usize = 100;
@@ -35,6 +36,8 @@ pub(crate) struct Alerting {
     /// Each reads a file on a thread that may wait.
     readers: Semaphore,
     pub(crate) subscribers: Arc<Semaphore>,
+    /// Subscribers that found no place.
+    pub(crate) refused: AtomicU64,
     /// Subscribers that were too slow.
     pub(crate) cut: AtomicU64,
 }
@@ -45,7 +48,17 @@ impl Alerting {
             board,
             readers: Semaphore::new(ALERT_READERS),
             subscribers: Arc::new(Semaphore::new(SUBSCRIBERS)),
+            refused: AtomicU64::new(0),
             cut: AtomicU64::new(0),
+        }
+    }
+
+    /// The places of those who listen to events.
+    pub(crate) fn health(&self) -> QueueHealth {
+        QueueHealth {
+            length: SUBSCRIBERS.saturating_sub(self.subscribers.available_permits()) as u64,
+            capacity: SUBSCRIBERS as u64,
+            refused: self.refused.load(Ordering::Relaxed),
         }
     }
 

@@ -6,15 +6,18 @@
 
 use std::{sync::atomic::AtomicU64, time::UNIX_EPOCH};
 
-use http_body_util::Full;
-use hyper::{HeaderMap, Response, StatusCode, body::Bytes, header::ACCEPT};
+use hyper::{HeaderMap, StatusCode, header::ACCEPT};
 use prometheus_client::{
     encoding::{prometheus_text, text},
     metrics::{counter::Counter, family::Family, gauge::Gauge, info::Info},
     registry::Registry,
 };
 
-use super::{answer::typed, health::SensorSnapshot, state::AppState};
+use super::{
+    answer::{Answer, typed},
+    health::SensorSnapshot,
+    state::AppState,
+};
 
 /// A value that is a share or an index.
 type Fraction = Gauge<f64, AtomicU64>;
@@ -28,7 +31,7 @@ const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const PARTS: [fn(&AppState, &mut Registry); 5] = [model, verdicts, drift, packets, blocking];
 
 /// The numbers now.
-pub(crate) fn metrics(state: &AppState, headers: &HeaderMap) -> Response<Full<Bytes>> {
+pub(crate) fn metrics(state: &AppState, headers: &HeaderMap) -> Answer {
     let mut registry = Registry::with_prefix("ml_ids");
     for part in PARTS {
         part(state, &mut registry);

@@ -3,8 +3,11 @@
 //! ```text
 //! server (connections, limits, drain) ─► routes ─► index | health | model | metrics | reload | predict
 //!                                                                                            │
-//!                     body (bytes) ─► predict_body (shapes) ─► row + units (78 numbers) ─► predictor ─► answer
+//!              body, window (bytes) ─► predict_body (shapes) ─► row + units (78 numbers) ─► predictor ─► answer
 //! ```
+//!
+//! An answer's [`Content`](content::Content) is whole, or comes in pieces while the client reads: lines of verdicts while
+//! the request still arrives ([`predict_lines`]), or [`events`].
 //!
 //! Nothing here knows the model or the sensor: it asks them through [`Predictor`], [`ModelSource`], [`ModelWatch`] and
 //! [`SensorHealth`].
@@ -12,7 +15,10 @@
 mod alerts;
 mod answer;
 mod body;
+mod content;
 mod error;
+mod events;
+mod follow;
 mod health;
 mod index;
 mod limits;
@@ -21,17 +27,20 @@ mod model;
 mod parameters;
 mod predict;
 mod predict_body;
+mod predict_lines;
 mod predictor;
 mod query;
 mod reload;
 mod routes;
 mod row;
+mod scorer;
 mod server;
 mod state;
 mod table;
 mod timed;
 mod units;
 mod walk;
+mod window;
 
 pub use health::{
     Attach, BlockHealth, Egress, FlowBooks, HookPackets, Ingress, InterfaceHealth, InterfaceState, PacketBooks,

@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
 
 use super::{
     alerts::Alerting,
@@ -30,7 +30,10 @@ pub struct AppState {
     pub(crate) budget: BodyBudget,
     pub(crate) quick: Lane,
     pub(crate) bulk: Lane,
+    /// Places of streams of lines. Each works by itself: its batches ask the two lanes for a worker.
+    pub(crate) streams: Lane,
     pub(crate) connections: Connections,
+    draining: watch::Sender<bool>,
     model: RwLock<Slot>,
     capture_asked: bool,
     sensor: RwLock<Option<Arc<dyn SensorHealth>>>,
@@ -58,7 +61,9 @@ impl AppState {
             budget: BodyBudget::new(limits.body_bytes_total),
             quick: Lane::new(limits.quick_in_flight, limits.quick_workers),
             bulk: Lane::new(limits.bulk_in_flight, BULK_WORKERS),
+            streams: Lane::new(limits.streams, limits.streams),
             connections: Connections::new(limits.connections),
+            draining: watch::Sender::new(false),
             limits,
             model: RwLock::new(Slot::Loading),
             capture_asked,
@@ -133,6 +138,16 @@ impl AppState {
 
     pub(crate) const fn capture_asked(&self) -> bool {
         self.capture_asked
+    }
+
+    /// Tells answers that go on for as long as the client likes to come to an end.
+    pub(crate) fn drain(&self) {
+        self.draining.send_replace(true);
+    }
+
+    /// Turns true when the server is about to end.
+    pub(crate) fn draining(&self) -> watch::Receiver<bool> {
+        self.draining.subscribe()
     }
 
     /// Where a body of this size is scored.
@@ -211,7 +226,7 @@ pub(crate) struct Lane {
 /// A place and a worker, given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Turn {
-    _place: OwnedSemaphorePermit,
+    _place: Option<OwnedSemaphorePermit>,
     _worker: OwnedSemaphorePermit,
 }
 
@@ -231,9 +246,14 @@ impl Lane {
             self.refused.fetch_add(1, Ordering::Relaxed);
             return Err(ApiError::Busy);
         };
+        Ok(Turn { _place: Some(place), ..self.worker().await? })
+    }
+
+    /// Waits for a worker on behalf of somebody who has a place elsewhere.
+    pub(crate) async fn worker(&self) -> Result<Turn, ApiError> {
         // The semaphore is never closed; were it, there would be no worker.
         let worker = self.workers.clone().acquire_owned().await.map_err(|_| ApiError::Busy)?;
-        Ok(Turn { _place: place, _worker: worker })
+        Ok(Turn { _place: None, _worker: worker })
     }
 
     pub(crate) fn health(&self) -> QueueHealth {

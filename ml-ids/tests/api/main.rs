@@ -7,4 +7,5 @@ mod hostile;
 mod model;
 mod reload;
 mod shapes;
+mod stream;
 mod support;
