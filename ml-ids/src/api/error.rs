@@ -13,7 +13,7 @@ use super::{
 };
 
 /// Why a request may be refused, as metrics say it: all that [`ApiError::reason`] answers.
-pub(crate) const REFUSALS: [&str; 19] = [
+pub(crate) const REFUSALS: [&str; 22] = [
     "not_json",
     "broken",
     "fault",
@@ -33,6 +33,9 @@ pub(crate) const REFUSALS: [&str; 19] = [
     "no_capture",
     "not_capturing",
     "table",
+    "archive",
+    "silent_body",
+    "stopping",
 ];
 
 /// A request that gets no answer but a reason. The text is what the client reads as `detail`.
@@ -83,15 +86,18 @@ pub(crate) enum ApiError {
     /// 429: all places are taken.
     #[error("too many requests in flight; try again later")]
     Busy,
-    /// 404: live flows of a server that sees none.
-    #[error("this server watches no interface, so it has no live flows; `ml-ids run` has")]
+    /// 404: live flows or alerts of a server that sees no traffic.
+    #[error("this server watches no interface, so it has no flows and no alerts; `ml-ids run` has")]
     NoCapture,
-    /// 503: live flows before the sensor has started.
+    /// 503: live flows or alerts before the sensor has started.
     #[error("capture is not attached yet; see GET /health")]
     NotCapturing,
     /// 503: the kernel's table cannot be read.
     #[error("the flow table cannot be read: {0}")]
     Table(String),
+    /// 503: the file that alerts are kept in.
+    #[error("the alerts cannot be read: {0}")]
+    Archive(String),
     /// 503: nothing to score with.
     #[error("no model is loaded; see GET /health")]
     NoModel,
@@ -168,7 +174,9 @@ impl ApiError {
             Self::Reloading => StatusCode::CONFLICT,
             Self::Source(_) => StatusCode::BAD_GATEWAY,
             Self::Busy => StatusCode::TOO_MANY_REQUESTS,
-            Self::NoModel | Self::NotCapturing | Self::Table(_) | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoModel | Self::NotCapturing | Self::Table(_) | Self::Stopping | Self::Archive(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Model(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -195,6 +203,9 @@ impl ApiError {
             Self::NoCapture => "no_capture",
             Self::NotCapturing => "not_capturing",
             Self::Table(_) => "table",
+            Self::Archive(_) => "archive",
+            Self::SilentBody(_) => "silent_body",
+            Self::Stopping => "stopping",
         }
     }
 
@@ -224,7 +235,7 @@ impl ApiError {
             Self::Unauthorized => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
-            Self::Busy | Self::NoModel | Self::NotCapturing | Self::Table(_) => {
+            Self::Busy | Self::NoModel | Self::NotCapturing | Self::Table(_) | Self::Archive(_) => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER.as_secs()));
             }
             // What is left of the body cannot be told from a next request, or is not worth reading.

@@ -303,6 +303,7 @@ pub(crate) fn health(state: &AppState) -> Answer {
         ("predict_bulk", state.bulk.health()),
         ("predict_streams", state.streams.health()),
     ]);
+    queues.extend(state.alerts().map(|alerting| ("events", alerting.health())));
     let sensor = state.sensor().map(|sensor| {
         queues.extend(sensor.queues());
         sensor.snapshot()

@@ -13,17 +13,20 @@
 //! [`SensorHealth`].
 
 mod access;
+mod alerts;
 mod answer;
 mod body;
 mod content;
 mod error;
 mod events;
 mod flows;
+mod follow;
 mod health;
 mod index;
 mod limits;
 mod metrics;
 mod model;
+mod parameters;
 mod places;
 mod predict;
 mod predict_body;

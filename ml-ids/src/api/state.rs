@@ -13,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::{
     access::Access,
+    alerts::Alerting,
     body::BodyBudget,
     error::ApiError,
     flows::{self, FlowSource},
@@ -23,7 +24,7 @@ use super::{
     requests::Requests,
     units::TimeUnit,
 };
-use crate::detect::drift::DriftReport;
+use crate::{alert::Board, detect::drift::DriftReport};
 
 /// Everything behind the endpoints. One for a process, shared by all connections.
 pub struct AppState {
@@ -46,6 +47,7 @@ pub struct AppState {
     flow_source: RwLock<Option<Arc<dyn FlowSource>>>,
     watch: RwLock<Option<Arc<dyn ModelWatch>>>,
     source: RwLock<Option<Arc<dyn ModelSource>>>,
+    alerts: RwLock<Option<Arc<Alerting>>>,
 }
 
 /// Where the model is on its way.
@@ -80,6 +82,7 @@ impl AppState {
             sensor: RwLock::new(None),
             watch: RwLock::new(None),
             source: RwLock::new(None),
+            alerts: RwLock::new(None),
         }
     }
 
@@ -124,6 +127,16 @@ impl AppState {
     /// Lets `POST /model/reload` ask for another model, and `GET /model` and `/health` show how that went.
     pub fn set_model_source(&self, source: Arc<dyn ModelSource>) {
         *self.source.write().unwrap_or_else(PoisonError::into_inner) = Some(source);
+    }
+
+    /// Lets `GET /alerts` and `/events` show the sensor's alerts.
+    pub fn set_alerts(&self, alerts: Arc<Board>) {
+        *self.alerts.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(Alerting::new(alerts)));
+    }
+
+    /// The sensor's alerts; `None` before it runs, and without one.
+    pub(crate) fn alerts(&self) -> Option<Arc<Alerting>> {
+        self.alerts.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn slot(&self) -> Slot {

@@ -16,6 +16,7 @@ use ml_ids_common::{Counters, FlowCounters};
 use tokio::{sync::watch, task::JoinHandle, time::interval};
 
 use super::{
+    alerts_args,
     decap::DecapArgs,
     exit::Exit,
     hangup::Hangups,
@@ -27,6 +28,7 @@ use super::{
     wiring::{FlowView, SensorView, shutdown_signal},
 };
 use crate::{
+    alert::Desk,
     api::{self, AppState, Limits},
     detect::{Judge, Pipeline, Stats, StatsSnapshot, Watchers, drift::DriftWatch},
     respond::{BlockOptions, BlockState, Responder},
@@ -98,6 +100,10 @@ pub(super) struct Args {
     log_negative_predictions: bool,
     #[command(flatten)]
     decap: DecapArgs,
+    #[command(flatten)]
+    alert_rules: alerts_args::RuleArgs,
+    #[command(flatten)]
+    alerts_kept: alerts_args::KeptArgs,
     #[command(flatten)]
     response: response::Args,
     #[command(flatten)]
@@ -207,10 +213,14 @@ fn start(args: &Args, models: &Models, state: &AppState) -> Result<Running> {
     let block = args.response.block().map(|options| sensor.filter_maps().map(|maps| (options, maps))).transpose()?;
     let responder = Arc::new(Responder::start(args.response.allow(), block, &args.log_dir)?);
     let drift = Arc::new(DriftWatch::default());
+    let desk = Desk::open(args.alert_rules.settings(), args.alerts_kept.store(), Arc::clone(&hub))
+        .context("cannot start the thread of the alert store")?;
+    let board = desk.board();
     let (pipeline, batches) = Pipeline::start(
         Judge::new(models.handle()),
         Arc::clone(&responder),
         sinks,
+        desk,
         Watchers { stats: Arc::clone(&stats), drift: Arc::clone(&drift), shadow: models.shadow() },
     )
     .context("cannot start the scoring thread")?;
@@ -231,7 +241,9 @@ fn start(args: &Args, models: &Models, state: &AppState) -> Result<Running> {
         stats: Arc::clone(&stats),
         responder: Arc::clone(&responder),
         hub: Arc::clone(&hub),
+        board: Arc::clone(&board),
     }));
+    state.set_alerts(board);
     info!("logs go to {}; stop with Ctrl-C", args.log_dir.display());
     Ok(Running { drain, pipeline, hub, stats, responder, presence, reporting })
 }

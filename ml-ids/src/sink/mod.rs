@@ -8,6 +8,7 @@ mod console;
 mod counters;
 mod eve;
 mod event;
+mod feed;
 mod hub;
 mod log_file;
 mod outlet;
@@ -16,8 +17,9 @@ use std::{io, path::Path, sync::Arc};
 
 pub(crate) use console::protocol_name;
 pub use counters::SinkState;
-pub(crate) use eve::timestamp;
+pub(crate) use eve::{timestamp, verdict as verdict_event};
 pub use event::{Event, EventKind, Kinds};
+pub use feed::{FEED_KINDS, Feed};
 pub use hub::{First, Hub, Port, QUEUE_EVENTS, Sink, Undelivered};
 pub use log_file::LogFile;
 
@@ -70,6 +72,13 @@ impl Sinks {
             let interface = (self.interfaces)(verdict.record.state().interface);
             self.hub.emit(&Event::new(kind, &eve::verdict(verdict, model, interface.as_deref())));
         }
+    }
+
+    /// The event of a verdict, to show what an alert rests on.
+    #[must_use]
+    pub fn evidence(&self, verdict: &Verdict, model: &Model) -> serde_json::Value {
+        let interface = (self.interfaces)(verdict.record.state().interface);
+        eve::verdict(verdict, model, interface.as_deref())
     }
 
     /// Says that so many more records are dealt with.

@@ -4,7 +4,7 @@ mod verdict;
 
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-pub(super) use verdict::verdict;
+pub(crate) use verdict::verdict;
 
 /// A time as events have it.
 pub(crate) fn timestamp(unix_us: u64) -> Option<String> {

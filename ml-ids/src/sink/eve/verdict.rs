@@ -19,7 +19,7 @@ const JSON_SAFE_INTEGER: u64 = (1 << 53) - 1;
 
 /// The event of a verdict: `alert` when it is one, otherwise `flow`.
 #[must_use]
-pub(in crate::sink) fn verdict(verdict: &Verdict, model: &Model, interface: Option<&str>) -> Value {
+pub(crate) fn verdict(verdict: &Verdict, model: &Model, interface: Option<&str>) -> Value {
     let record = &verdict.record;
     let state = record.state();
     let contract = model.contract();
