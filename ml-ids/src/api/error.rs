@@ -37,6 +37,9 @@ pub(crate) enum ApiError {
     /// 415: a type or encoding that is not understood.
     #[error("{0}")]
     MediaType(String),
+    /// 401: no token, or none that is accepted.
+    #[error("send 'Authorization: Bearer TOKEN' with a token that this server accepts")]
+    Unauthorized,
     /// 404: no such path.
     #[error("there is nothing at {0}; see GET / for what there is")]
     NotFound(String),
@@ -55,6 +58,15 @@ pub(crate) enum ApiError {
     /// 429: all places are taken.
     #[error("too many requests in flight; try again later")]
     Busy,
+    /// 404: live flows of a server that sees none.
+    #[error("this server watches no interface, so it has no live flows; `ml-ids run` has")]
+    NoCapture,
+    /// 503: live flows before the sensor has started.
+    #[error("capture is not attached yet; see GET /health")]
+    NotCapturing,
+    /// 503: the kernel's table cannot be read.
+    #[error("the flow table cannot be read: {0}")]
+    Table(String),
     /// 503: nothing to score with.
     #[error("no model is loaded; see GET /health")]
     NoModel,
@@ -111,12 +123,13 @@ impl ApiError {
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::SlowBody(_) => StatusCode::REQUEST_TIMEOUT,
             Self::MediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::NotFound(_) | Self::NoCapture => StatusCode::NOT_FOUND,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::Reloading => StatusCode::CONFLICT,
             Self::Source(_) => StatusCode::BAD_GATEWAY,
             Self::Busy => StatusCode::TOO_MANY_REQUESTS,
-            Self::NoModel => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoModel | Self::NotCapturing | Self::Table(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Model(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -138,7 +151,10 @@ impl ApiError {
                     headers.insert(header::ALLOW, allow);
                 }
             }
-            Self::Busy | Self::NoModel => {
+            Self::Unauthorized => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            Self::Busy | Self::NoModel | Self::NotCapturing | Self::Table(_) => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER.as_secs()));
             }
             // What is left of the body cannot be told from a next request, or is not worth reading.

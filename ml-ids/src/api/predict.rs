@@ -16,6 +16,7 @@ use super::{
     limits::EXPLAINED_FEATURES,
     predict_body::{Body, parse_json, parse_lines},
     predictor::{ModelCard, Prediction, Predictor},
+    pulse::Pulse,
     query::Options,
     row::{Ready, Row},
     state::AppState,
@@ -37,7 +38,10 @@ pub(crate) async fn predict(
     let predictor = state.predictor().ok_or(ApiError::NoModel)?;
     let options = Options::from_query(request.uri().query())?;
     let media = Media::of(request.headers())?;
+    let pulse = request.extensions().get::<Arc<Pulse>>().cloned();
     let held = body::read(request.into_body(), &state.limits, &state.budget).await?;
+    // It is all there: from here on the client waits for us.
+    pulse.iter().for_each(|pulse| pulse.working());
     let turn = state.lane(held.bytes.len()).enter().await?;
     let scorer = Scorer { card: predictor.card(), predictor, options, unit: state.unit, row_limit: state.limits.rows };
     let scored = tokio::task::spawn_blocking(move || {

@@ -10,7 +10,7 @@ use hyper::{
 
 use super::{
     error::{ApiError, quoted},
-    health, index, metrics, model, predict, reload,
+    flows, health, index, metrics, model, predict, reload,
     state::AppState,
 };
 
@@ -19,6 +19,8 @@ use super::{
 pub enum Endpoint {
     /// `GET /`
     Index,
+    /// `GET /flows`
+    Flows,
     /// `GET /health`
     Health,
     /// `GET /health/live`
@@ -49,7 +51,7 @@ pub struct Route {
 }
 
 /// All endpoints.
-pub static ROUTES: [Route; 8] = [
+pub static ROUTES: [Route; 9] = [
     Route { method: Method::GET, path: "/", endpoint: Endpoint::Index, summary: "this greeting" },
     Route { method: Method::GET, path: "/health", endpoint: Endpoint::Health, summary: "how the server is" },
     Route {
@@ -70,6 +72,7 @@ pub static ROUTES: [Route; 8] = [
         endpoint: Endpoint::Model,
         summary: "the model, and drift of live traffic",
     },
+    Route { method: Method::GET, path: "/flows", endpoint: Endpoint::Flows, summary: "the foremost of the open flows" },
     Route { method: Method::GET, path: "/metrics", endpoint: Endpoint::Metrics, summary: "metrics for Prometheus" },
     Route { method: Method::POST, path: "/predict", endpoint: Endpoint::Predict, summary: "verdicts on flows" },
     Route {
@@ -86,11 +89,12 @@ pub(crate) async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let response = match find(&method, &path) {
+    let response = match state.access.admit(&path, request.headers()).and_then(|()| find(&method, &path)) {
         Ok(Endpoint::Index) => index::index(request.headers()),
         Ok(Endpoint::Health) => health::health(&state),
         Ok(Endpoint::Live) => health::live(),
         Ok(Endpoint::Ready) => health::ready(&state),
+        Ok(Endpoint::Flows) => flows::flows(&state, &request).await.unwrap_or_else(refuse),
         Ok(Endpoint::Model) => model::model(&state).unwrap_or_else(refuse),
         Ok(Endpoint::Metrics) => metrics::metrics(&state, request.headers()),
         Ok(Endpoint::Predict) => predict::predict(&state, request).await.unwrap_or_else(refuse),

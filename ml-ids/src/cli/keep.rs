@@ -9,13 +9,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use log::{info, warn};
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    time::sleep,
-};
+use log::info;
+use tokio::time::sleep;
 
-use super::source::ModelArgs;
+use super::{hangup::Hangups, source::ModelArgs};
 use crate::{
     api::{
         AppState, ClassDetails, Contribution, Explanation, ModelCard, ModelDetails, ModelSource, Prediction, Predictor,
@@ -57,15 +54,20 @@ impl Models {
     ///
     /// # Errors
     /// When one is refused; `GET /health` says so too.
-    pub(super) async fn load(args: &ModelArgs, keep: &KeepArgs, state: &Arc<AppState>) -> Result<Self> {
-        let loaded = Self::load_both(args, keep, state).await;
+    pub(super) async fn load(
+        args: &ModelArgs,
+        keep: &KeepArgs,
+        state: &Arc<AppState>,
+        hangups: &Hangups,
+    ) -> Result<Self> {
+        let loaded = Self::load_both(args, keep, state, hangups).await;
         if let Err(error) = &loaded {
             state.set_model_failure(format!("{error:#}"));
         }
         loaded
     }
 
-    async fn load_both(args: &ModelArgs, keep: &KeepArgs, state: &Arc<AppState>) -> Result<Self> {
+    async fn load_both(args: &ModelArgs, keep: &KeepArgs, state: &Arc<AppState>, hangups: &Hangups) -> Result<Self> {
         let keeper = start(args.keeper_options()?).await?;
         let live = keeper.handle().current();
         let profile = live.model.contract().profile;
@@ -115,7 +117,7 @@ impl Models {
         models.keeper.on_change(behind_api);
         let shadow = models.shadow.as_ref().map(|(keeper, shadow)| (Arc::clone(keeper), Arc::clone(shadow)));
         state.set_model_source(Arc::new(Self { keeper: Arc::clone(&models.keeper), shadow }));
-        models.look_after(keep.model_refresh);
+        models.look_after(keep.model_refresh, hangups);
         Ok(models)
     }
 
@@ -134,26 +136,19 @@ impl Models {
     }
 
     /// Looks for other models now and then, and at SIGHUP.
-    fn look_after(&self, every: Option<Duration>) {
+    fn look_after(&self, every: Option<Duration>, hangups: &Hangups) {
         for keeper in self.keepers() {
             if let Some(every) = every {
                 tokio::spawn(refresh(Arc::clone(keeper), every));
             }
         }
         let keepers: Vec<_> = self.keepers().cloned().collect();
-        match signal(SignalKind::hangup()) {
-            Ok(mut hangup) => {
-                tokio::spawn(async move {
-                    while hangup.recv().await.is_some() {
-                        info!("SIGHUP: looking for other models");
-                        for keeper in keepers.clone() {
-                            look(keeper, Keeper::reload).await;
-                        }
-                    }
-                });
+        hangups.each(move || {
+            for keeper in &keepers {
+                // It says itself what came of it.
+                let _ = keeper.reload();
             }
-            Err(error) => warn!("cannot listen for SIGHUP: {error}"),
-        }
+        });
     }
 }
 

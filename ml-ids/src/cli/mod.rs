@@ -8,6 +8,7 @@ mod decap;
 mod events;
 mod exit;
 mod extract;
+mod hangup;
 mod keep;
 mod model;
 mod presence;

@@ -16,7 +16,7 @@ mod outlet;
 use std::{io, path::Path, sync::Arc};
 
 pub use counters::SinkState;
-pub(crate) use eve::timestamp;
+pub(crate) use eve::{protocol_name, timestamp};
 pub use event::{Event, EventKind, Kinds};
 pub use hub::{First, Hub, Port, QUEUE_EVENTS, Sink, Undelivered};
 pub use log_file::LogFile;

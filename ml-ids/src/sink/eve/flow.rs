@@ -27,7 +27,7 @@ pub fn flow(record: &FlowRecord, place: &Place<'_>) -> Value {
 }
 
 /// The protocol's name in events and logs.
-pub(in crate::sink) fn protocol_name(protocol: u8) -> &'static str {
+pub(crate) fn protocol_name(protocol: u8) -> &'static str {
     PROTOCOLS.iter().find(|(number, _)| *number == protocol).map_or(OTHER, |(_, name)| name)
 }
 

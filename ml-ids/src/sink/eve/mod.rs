@@ -18,7 +18,7 @@ use time::{
 
 pub use community_id::{Endpoints, community_id};
 pub use flow::flow;
-pub(super) use flow::protocol_name;
+pub(crate) use flow::protocol_name;
 pub use stats::{StatsSource, stats};
 pub use verdict::{judged_flow, verdict};
 
