@@ -5,6 +5,7 @@
 //!         ├─► features ─► model ─► detect ─► sink, respond, api
 //! offline ┘
 //! ```
+pub mod alert;
 pub mod api;
 pub mod cli;
 pub mod detect;

@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use http_body_util::Full;
-use hyper::{Response, StatusCode, body::Bytes};
+use hyper::StatusCode;
 use serde::Serialize;
 use serde_json::json;
 
 use super::{
     access::AccessHealth,
-    answer::json as json_response,
+    answer::{Answer, json as json_response},
     predictor::{ModelCard, ShadowHealth},
     state::{AppState, Slot},
 };
@@ -296,13 +295,15 @@ struct Health {
 }
 
 /// `GET /health`: 200 while the process can serve; what it says is in the body.
-pub(crate) fn health(state: &AppState) -> Response<Full<Bytes>> {
+pub(crate) fn health(state: &AppState) -> Answer {
     let shadow = state.model_source().and_then(|source| source.shadow());
     let mut queues = BTreeMap::from([
         ("connections", state.connections.health()),
         ("predict_quick", state.quick.health()),
         ("predict_bulk", state.bulk.health()),
+        ("predict_streams", state.streams.health()),
     ]);
+    queues.extend(state.alerts().map(|alerting| ("events", alerting.health())));
     let sensor = state.sensor().map(|sensor| {
         queues.extend(sensor.queues());
         sensor.snapshot()
@@ -349,12 +350,12 @@ fn drift_note(drift: &DriftReport) -> Option<String> {
 }
 
 /// `GET /health/live`: the process answers.
-pub(crate) fn live() -> Response<Full<Bytes>> {
+pub(crate) fn live() -> Answer {
     json_response(StatusCode::OK, &json!({ "status": "alive" }))
 }
 
 /// `GET /health/ready`: 503 until a model is loaded and capture, if asked for, is attached.
-pub(crate) fn ready(state: &AppState) -> Response<Full<Bytes>> {
+pub(crate) fn ready(state: &AppState) -> Answer {
     let sensor = state.sensor().map(|sensor| sensor.snapshot());
     let missing = missing(state, sensor.as_ref());
     if missing.is_empty() {

@@ -1,11 +1,10 @@
 //! `GET /model`: what is loaded, how its source is looked at, and how live traffic compares with what it was trained on.
 
-use http_body_util::Full;
-use hyper::{Response, StatusCode, body::Bytes};
+use hyper::StatusCode;
 use serde::Serialize;
 
 use super::{
-    answer::json,
+    answer::{Answer, json},
     error::ApiError,
     predictor::{ModelCard, ModelDetails, Refresh, ShadowHealth},
     state::AppState,
@@ -32,7 +31,7 @@ struct ModelAnswer {
 }
 
 /// The model that answers `/predict` now.
-pub(crate) fn model(state: &AppState) -> Result<Response<Full<Bytes>>, ApiError> {
+pub(crate) fn model(state: &AppState) -> Result<Answer, ApiError> {
     let predictor = state.predictor().ok_or(ApiError::NoModel)?;
     let mut drift = state.drift();
     if let Some(window) = drift.as_mut().and_then(|drift| drift.window.as_mut()) {

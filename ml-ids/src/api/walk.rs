@@ -40,7 +40,10 @@ impl Cursor {
     /// Moves to a row; the error is the one row too many.
     pub(crate) fn enter_row<E: serde::de::Error>(&self, row: usize) -> Result<(), E> {
         if row >= self.row_limit {
-            return Err(self.stop(too_many_rows(self.row_limit)));
+            let limit = self.row_limit;
+            let detail =
+                format!("more than {limit} flows in one request; split it, or send them as a stream of NDJSON");
+            return Err(self.stop(ApiError::TooLarge(detail)));
         }
         self.row.set(row);
         self.leave_field();
@@ -105,10 +108,6 @@ impl Cursor {
 }
 
 const OUT_OF_RANGE: &str = "the number is out of range, it has to fit a 32-bit float";
-
-pub(crate) fn too_many_rows(limit: usize) -> ApiError {
-    ApiError::TooLarge(format!("more than {limit} flows in one request; split it"))
-}
 
 /// `NaN` and `Infinity`, which many JSON writers emit although JSON has no such numbers.
 fn non_finite_token(error: &serde_json::Error, bytes: &[u8]) -> Option<&'static str> {

@@ -15,6 +15,7 @@ use tokio::{
 };
 
 use crate::{
+    alert::{Board, store::StoreHealth},
     api::{
         Attach, BlockHealth, Egress, Flags, FlowBooks, FlowSource, HookPackets, Ingress, InterfaceHealth,
         InterfaceState, Measures, ModelWatch, OpenFlow, OpenFlows, PacketBooks, SensorHealth, SensorSnapshot,
@@ -44,6 +45,7 @@ pub(super) struct SensorView {
     pub(super) stats: Arc<Stats>,
     pub(super) responder: Arc<Responder>,
     pub(super) hub: Arc<Hub>,
+    pub(super) board: Arc<Board>,
 }
 
 impl SensorHealth for SensorView {
@@ -90,6 +92,9 @@ impl SensorHealth for SensorView {
             if sink.dropped > 0 {
                 degraded.push(format!("{} events for {} found its queue full", sink.dropped, sink.name));
             }
+        }
+        if let Some(StoreHealth { failing: Some(failure), waiting, .. }) = self.board.store() {
+            degraded.push(format!("alerts are not stored: {failure}; {waiting} wait"));
         }
         SensorSnapshot {
             interfaces: interfaces.into_iter().map(interface).collect(),

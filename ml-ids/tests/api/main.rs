@@ -9,4 +9,5 @@ mod model;
 mod reload;
 mod shapes;
 mod source;
+mod stream;
 mod support;

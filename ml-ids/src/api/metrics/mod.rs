@@ -11,14 +11,17 @@ mod sensor;
 mod server;
 mod verdicts;
 
-use http_body_util::Full;
-use hyper::{HeaderMap, Response, StatusCode, body::Bytes, header::ACCEPT};
+use hyper::{HeaderMap, StatusCode, header::ACCEPT};
 use prometheus_client::{
     encoding::{prometheus_text, text},
     registry::Registry,
 };
 
-use super::{answer::typed, health::SensorSnapshot, state::AppState};
+use super::{
+    answer::{Answer, typed},
+    health::SensorSnapshot,
+    state::AppState,
+};
 use crate::detect::drift::DriftReport;
 use page::Page;
 
@@ -51,7 +54,7 @@ struct Scrape<'a> {
 }
 
 /// The numbers now.
-pub(crate) fn metrics(state: &AppState, headers: &HeaderMap) -> Response<Full<Bytes>> {
+pub(crate) fn metrics(state: &AppState, headers: &HeaderMap) -> Answer {
     let sensor = state.sensor().map(|sensor| sensor.snapshot());
     let scrape = Scrape { state, sensor, drift: state.drift() };
     let mut registry = Registry::default();

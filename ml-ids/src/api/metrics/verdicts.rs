@@ -55,10 +55,13 @@ pub(super) fn timing(Scrape { sensor, .. }: &Scrape<'_>, page: &mut Page<'_>) {
     }
 }
 
+/// A number of a sink.
+type OfSink<T> = fn(&SinkState) -> T;
+
 /// Names of sinks are their kinds, of which there are few.
 pub(super) fn sinks(Scrape { sensor, .. }: &Scrape<'_>, page: &mut Page<'_>) {
     let Some(sinks) = sensor.as_ref().map(|sensor| &sensor.sinks) else { return };
-    let counters: [(&str, &str, fn(&SinkState) -> u64); 6] = [
+    let counters: [(&str, &str, OfSink<u64>); 6] = [
         ("sink_queued_events", "Events meant for a sink", |sink| sink.queued),
         ("sink_delivered_events", "Events that have arrived", |sink| sink.delivered),
         ("sink_refused_events", "Events that the other side will never take", |sink| sink.refused),
@@ -69,7 +72,7 @@ pub(super) fn sinks(Scrape { sensor, .. }: &Scrape<'_>, page: &mut Page<'_>) {
     for (name, help, count) in counters {
         page.counters(name, help, sinks.iter().map(|sink| ([("sink", sink.name)], count(sink))));
     }
-    let gauges: [(&str, &str, fn(&SinkState) -> f64); 3] = [
+    let gauges: [(&str, &str, OfSink<f64>); 3] = [
         ("sink_queue_events", "Events that wait", |sink| sink.waiting as f64),
         ("sink_queue_events_limit", "Events that may wait", |sink| sink.capacity as f64),
         ("sink_failing", "Whether nothing arrives now", |sink| f64::from(u8::from(sink.failure.is_some()))),
