@@ -1,6 +1,6 @@
 //! Clients that are slow, greedy, rude or many, and a shutdown in the middle of it.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use crate::support::{Server, request};
 
@@ -204,6 +204,9 @@ async fn a_request_that_is_worked_on_keeps_its_place() {
     server.model.shut();
     let mut worked_on = server.connect().await;
     worked_on.write(request("/predict", "", FLOW)).await;
+    while server.model.asked.load(Ordering::Relaxed) == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     let mut newcomer = server.connect().await;
     newcomer.write("GET /health HTTP/1.1\r\nHost: test\r\n\r\n").await;
     assert!(tokio::time::timeout(SOON, newcomer.read()).await.is_err(), "answered beside the limit");
