@@ -9,6 +9,7 @@ pub mod onnx;
 pub mod records;
 pub mod registry;
 pub mod sensor;
+pub mod servers;
 pub mod tally;
 pub mod tcx;
 
