@@ -151,15 +151,25 @@ action(type="omfile" file="{}" template="parts")
         command
     }
 
+    /// Removes what one that was killed has left behind, and the next would stumble over.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub fn forget(&self) -> Result<()> {
+        for file in [self.folder.join("rsyslog.pid"), self.socket()] {
+            if file.exists() {
+                fs::remove_file(file)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Starts it and waits until it listens.
     ///
     /// # Errors
     /// When it does not.
     pub fn start(&self) -> Result<Server> {
-        // One that was killed leaves them behind.
-        for file in [self.folder.join("rsyslog.pid"), self.socket()] {
-            let _ = fs::remove_file(file);
-        }
+        self.forget()?;
         let log = self.folder.join("rsyslog.log");
         let server = Server::start(&mut self.command(), &log)?;
         wait_for_port(self.port, &log)?;
