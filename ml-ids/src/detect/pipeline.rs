@@ -76,7 +76,9 @@ fn work(
     while let Ok(first) = receiver.recv() {
         let mut records = with_company(first, receiver);
         let received = records.len();
-        records.retain(is_judged);
+        for record in records.extract_if(.., |record| !is_judged(record)) {
+            sinks.write_unjudged(&record);
+        }
         let judged = records.len();
         stats.count_received(received, received - judged);
         match judge.judge(records) {

@@ -8,7 +8,7 @@ mod address;
 mod console;
 mod counters;
 mod datagrams;
-mod eve;
+pub mod eve;
 mod event;
 mod hub;
 mod lines;
@@ -28,9 +28,8 @@ use std::sync::Arc;
 
 pub use address::{AddressError, HostPort, NatsTarget, SinkAddress, Target};
 
-pub(crate) use console::protocol_name;
 pub use counters::SinkState;
-pub(crate) use eve::timestamp;
+pub(crate) use eve::{protocol_name, timestamp};
 pub use event::{Event, EventKind, Kinds};
 pub use hub::{First, Hub, Port, QUEUE_EVENTS, Sink, Undelivered};
 pub use log_file::LogFile;
@@ -44,32 +43,58 @@ pub use syslog::{Facility, SyslogTarget};
 pub use template::{Template, TemplateError};
 pub use webhook::AuthorizationError;
 
+use ml_ids_common::FlowRecord;
+use serde_json::Value;
+
+use self::eve::Place;
 use crate::{detect::Verdict, model::Model};
 
 /// Turns an interface index into its name.
 pub type InterfaceNames = Arc<dyn Fn(u32) -> Option<String> + Send + Sync>;
+
+/// Where all events of this sensor come from.
+#[derive(Clone, Debug, Default)]
+pub struct Origin {
+    /// The sensor's name.
+    pub host: String,
+    /// The seed of Community IDs.
+    pub community_id_seed: u16,
+}
 
 /// What the scoring thread hands verdicts to.
 #[derive(Clone)]
 pub struct Sinks {
     hub: Arc<Hub>,
     interfaces: InterfaceNames,
+    origin: Origin,
 }
 
 impl Sinks {
     /// Renders events for the sinks of `hub`.
     #[must_use]
-    pub fn new(hub: Arc<Hub>, interfaces: InterfaceNames) -> Self {
-        Self { hub, interfaces }
+    pub const fn new(hub: Arc<Hub>, interfaces: InterfaceNames, origin: Origin) -> Self {
+        Self { hub, interfaces, origin }
     }
 
     /// Hands a verdict to every sink that wants it.
     pub fn write(&self, verdict: &Verdict, model: &Model) {
         console::write(verdict, model);
         let kind = if verdict.alert { EventKind::Positive } else { EventKind::Negative };
+        self.emit(kind, &verdict.record, |place| eve::verdict(verdict, model, place));
+        self.emit(EventKind::Flow, &verdict.record, |place| eve::judged_flow(verdict, model, place));
+    }
+
+    /// Hands a flow that no model judges to every sink that wants flows.
+    pub fn write_unjudged(&self, record: &FlowRecord) {
+        self.emit(EventKind::Flow, record, |place| eve::flow(record, place));
+    }
+
+    fn emit(&self, kind: EventKind, record: &FlowRecord, render: impl FnOnce(&Place<'_>) -> Value) {
         if self.hub.wants(kind) {
-            let interface = (self.interfaces)(verdict.record.state().interface);
-            self.hub.emit(&Event::new(kind, &eve::verdict(verdict, model, interface.as_deref())));
+            let interface = (self.interfaces)(record.state().interface);
+            let Origin { host, community_id_seed } = &self.origin;
+            let place = Place { host, interface: interface.as_deref(), community_id_seed: *community_id_seed };
+            self.hub.emit(&Event::new(kind, &render(&place)));
         }
     }
 

@@ -18,9 +18,11 @@ struct Server {
     packages: &'static [&'static str],
 }
 
-const SERVERS: [Server; 2] = [
+const SERVERS: [Server; 3] = [
     Server { program: "usr/sbin/rsyslogd", packages: &["rsyslog", "libestr0", "libfastjson4", "liblognorm5"] },
     Server { program: "usr/sbin/nats-server", packages: &["nats-server"] },
+    // Reads Suricata's events, and ours.
+    Server { program: "usr/bin/fever", packages: &["fever"] },
 ];
 
 /// Unpacks those that are missing into `tools/servers` of the cache.
