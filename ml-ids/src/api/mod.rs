@@ -15,15 +15,19 @@
 mod access;
 mod answer;
 mod body;
+mod catalogue;
 mod content;
 mod error;
 mod events;
+mod features;
+mod fixed;
 mod flows;
 mod health;
 mod index;
 mod limits;
 mod metrics;
 mod model;
+mod openapi;
 mod places;
 mod predict;
 mod predict_body;
@@ -46,6 +50,7 @@ mod walk;
 mod window;
 
 pub use access::{Access, AccessError, AccessFiles, AccessHealth};
+pub use catalogue::{ANY, Endpoint, Media, Parameter, ROUTES, Reply, Route, UNAUTHORIZED};
 pub use flows::{Flags, FlowSource, OpenFlow, OpenFlows};
 pub use health::{
     Attach, BlockHealth, Egress, FlowBooks, HookPackets, Ingress, InterfaceHealth, InterfaceState, PacketBooks,
@@ -56,7 +61,6 @@ pub use predictor::{
     ClassDetails, Contribution, Explanation, ModelCard, ModelDetails, ModelSource, ModelWatch, Prediction, Predictor,
     Refresh, ReloadError, ReloadStatus, Reloaded, ShadowHealth,
 };
-pub use routes::{Endpoint, ROUTES, Route};
 pub use server::serve;
 pub use state::AppState;
 pub use tls::TlsError;

@@ -1,4 +1,4 @@
-//! The table of endpoints, and the way from a request to one of them.
+//! The way from a request to an endpoint.
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -6,84 +6,18 @@ use hyper::{Method, Request, body::Incoming};
 
 use super::{
     answer::Answer,
+    catalogue::{Endpoint, ROUTES},
     error::{ApiError, quoted},
-    flows, health, index, metrics, model, predict, reload,
+    features, flows, health, index, metrics, model, openapi, predict, reload,
     state::AppState,
 };
-
-/// What answers a route.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Endpoint {
-    /// `GET /`
-    Index,
-    /// `GET /flows`
-    Flows,
-    /// `GET /health`
-    Health,
-    /// `GET /health/live`
-    Live,
-    /// `GET /health/ready`
-    Ready,
-    /// `GET /model`
-    Model,
-    /// `GET /metrics`
-    Metrics,
-    /// `POST /predict`
-    Predict,
-    /// `POST /model/reload`
-    Reload,
-}
-
-/// One row of the table.
-#[derive(Debug)]
-pub struct Route {
-    /// Method; GET answers HEAD too.
-    pub method: Method,
-    /// Exact path.
-    pub path: &'static str,
-    /// What answers.
-    pub endpoint: Endpoint,
-    /// What it is for, in a few words.
-    pub summary: &'static str,
-}
-
-/// All endpoints.
-pub static ROUTES: [Route; 9] = [
-    Route { method: Method::GET, path: "/", endpoint: Endpoint::Index, summary: "this greeting" },
-    Route { method: Method::GET, path: "/health", endpoint: Endpoint::Health, summary: "how the server is" },
-    Route {
-        method: Method::GET,
-        path: "/health/live",
-        endpoint: Endpoint::Live,
-        summary: "probe: the process answers",
-    },
-    Route {
-        method: Method::GET,
-        path: "/health/ready",
-        endpoint: Endpoint::Ready,
-        summary: "probe: model loaded, capture attached",
-    },
-    Route {
-        method: Method::GET,
-        path: "/model",
-        endpoint: Endpoint::Model,
-        summary: "the model, and drift of live traffic",
-    },
-    Route { method: Method::GET, path: "/flows", endpoint: Endpoint::Flows, summary: "the foremost of the open flows" },
-    Route { method: Method::GET, path: "/metrics", endpoint: Endpoint::Metrics, summary: "metrics for Prometheus" },
-    Route { method: Method::POST, path: "/predict", endpoint: Endpoint::Predict, summary: "verdicts on flows" },
-    Route {
-        method: Method::POST,
-        path: "/model/reload",
-        endpoint: Endpoint::Reload,
-        summary: "load the model again from its source",
-    },
-];
 
 /// Answers any request. Faults are answers too.
 pub(crate) async fn answer(state: Arc<AppState>, request: Request<Incoming>) -> Result<Answer, Infallible> {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let response = match state.access.admit(&path, request.headers()).and_then(|()| find(&method, &path)) {
+        Ok(Endpoint::Features) => features::features(request.headers()),
+        Ok(Endpoint::OpenApi) => openapi::openapi(request.headers()),
         Ok(Endpoint::Index) => index::index(request.headers()),
         Ok(Endpoint::Health) => health::health(&state),
         Ok(Endpoint::Live) => health::live(),
