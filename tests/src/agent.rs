@@ -274,8 +274,8 @@ impl Drop for Server {
 }
 
 fn listening_on(log: &str) -> Option<SocketAddr> {
-    let (_, rest) = log.split_once("listening on http://")?;
-    rest.split_once('\n')?.0.trim().parse().ok()
+    let (_, rest) = log.split_once("listening on http")?;
+    rest.split_once("://")?.1.split_once('\n')?.0.trim().parse().ok()
 }
 
 /// An HTTP answer.

@@ -77,7 +77,7 @@ impl Alerting {
 
 /// The alerts of the sensor behind this server.
 pub(crate) fn of(state: &AppState) -> Result<Arc<Alerting>, ApiError> {
-    let missing = if state.capture_asked() { ApiError::NotWatching } else { ApiError::NoAlerts };
+    let missing = if state.capture_asked() { ApiError::NotCapturing } else { ApiError::NoCapture };
     state.alerts().ok_or(missing)
 }
 

@@ -38,6 +38,9 @@ pub(crate) enum ApiError {
     /// 415: a type or encoding that is not understood.
     #[error("{0}")]
     MediaType(String),
+    /// 401: no token, or none that is accepted.
+    #[error("send 'Authorization: Bearer TOKEN' with a token that this server accepts")]
+    Unauthorized,
     /// 404: no such path.
     #[error("there is nothing at {0}; see GET / for what there is")]
     NotFound(String),
@@ -56,15 +59,18 @@ pub(crate) enum ApiError {
     /// 429: all places are taken.
     #[error("too many requests in flight; try again later")]
     Busy,
-    /// 404: alerts of a server that watches nothing.
-    #[error("this server watches no interface, so it has no alerts; `ml-ids run` has")]
-    NoAlerts,
-    /// 503: alerts before the sensor has started.
-    #[error("the sensor is not running yet; see GET /health")]
-    NotWatching,
     /// 503: the file that alerts are kept in.
     #[error("the alerts cannot be read: {0}")]
     Archive(String),
+    /// 404: live flows or alerts of a server that sees none.
+    #[error("this server watches no interface, so it has neither live flows nor alerts; `ml-ids run` has")]
+    NoCapture,
+    /// 503: live flows or alerts before the sensor has started.
+    #[error("capture is not attached yet; see GET /health")]
+    NotCapturing,
+    /// 503: the kernel's table cannot be read.
+    #[error("the flow table cannot be read: {0}")]
+    Table(String),
     /// 503: nothing to score with.
     #[error("no model is loaded; see GET /health")]
     NoModel,
@@ -135,12 +141,15 @@ impl ApiError {
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::SlowBody(_) | Self::SilentBody(_) => StatusCode::REQUEST_TIMEOUT,
             Self::MediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::NotFound(_) | Self::NoAlerts => StatusCode::NOT_FOUND,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::NotFound(_) | Self::NoCapture => StatusCode::NOT_FOUND,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::Reloading => StatusCode::CONFLICT,
             Self::Source(_) => StatusCode::BAD_GATEWAY,
             Self::Busy => StatusCode::TOO_MANY_REQUESTS,
-            Self::NoModel | Self::Stopping | Self::NotWatching | Self::Archive(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoModel | Self::NotCapturing | Self::Table(_) | Self::Archive(_) | Self::Stopping => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Model(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -167,7 +176,10 @@ impl ApiError {
                     headers.insert(header::ALLOW, allow);
                 }
             }
-            Self::Busy | Self::NoModel | Self::NotWatching | Self::Archive(_) => {
+            Self::Unauthorized => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            Self::Busy | Self::NoModel | Self::NotCapturing | Self::Table(_) | Self::Archive(_) => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER.as_secs()));
             }
             // What is left of the body cannot be told from a next request, or is not worth reading.

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{
+    access::AccessHealth,
     answer::{Answer, json as json_response},
     predictor::{ModelCard, ShadowHealth},
     state::{AppState, Slot},
@@ -243,6 +244,7 @@ struct Health {
     model: Option<ModelCard>,
     shadow: Option<ShadowHealth>,
     sensor: Option<SensorSnapshot>,
+    access: AccessHealth,
     queues: BTreeMap<&'static str, QueueHealth>,
     uptime_seconds: f64,
 }
@@ -266,6 +268,7 @@ pub(crate) fn health(state: &AppState) -> Answer {
     let source = state.model_source();
     let shadow = source.as_ref().and_then(|source| source.shadow());
     reasons.extend(source.iter().flat_map(|source| source.reasons()));
+    reasons.extend(state.access.problems());
     let mut queues = BTreeMap::from([
         ("connections", state.connections.health()),
         ("predict_quick", state.quick.health()),
@@ -287,8 +290,9 @@ pub(crate) fn health(state: &AppState) -> Answer {
     }
     let notes = state.drift().iter().filter_map(drift_note).collect();
     let uptime_seconds = state.started.elapsed().as_secs_f64();
-    let model_initialized = model.is_some();
-    let health = Health { status, model_initialized, reasons, notes, model, shadow, sensor, queues, uptime_seconds };
+    let (model_initialized, access) = (model.is_some(), state.access.health());
+    let health =
+        Health { status, model_initialized, reasons, notes, model, shadow, sensor, access, queues, uptime_seconds };
     json_response(StatusCode::OK, &health)
 }
 

@@ -2,8 +2,23 @@
 
 use std::time::Duration;
 
-/// Connections served at once. Further ones wait, not yet accepted, in the kernel's backlog.
+/// Connections served at once. Beyond it a new one gets the place of the client that keeps the server waiting longest.
 pub(super) const CONNECTIONS: usize = 256;
+/// How long a client may keep the server waiting, for a handshake, a head, a body or the reading of an answer, before its
+/// place can be given to another. Nobody is cut off while there are places.
+pub(super) const PATIENCE: Duration = Duration::from_millis(500);
+/// Bytes a second that buy a client further time.
+pub(super) const LEAST_RATE: u64 = 64 << 10;
+/// The most time that they buy in advance.
+pub(super) const CREDIT: Duration = Duration::from_secs(2);
+/// Longest wait for a TLS handshake.
+pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Largest token file, in bytes.
+pub(super) const TOKEN_BYTES: u64 = 64 << 10;
+/// Most tokens: every request without a good one is compared with all of them.
+pub(super) const TOKENS: usize = 64;
+/// Largest file with a key or a certificate chain, in bytes.
+pub(super) const PEM_BYTES: u64 = 1 << 20;
 /// Longest wait for a request's headers, and longest idle time of a kept-alive connection.
 pub(super) const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Largest request head in bytes; above it hyper answers 431. Hyper's own floor is 8 KiB.
@@ -31,8 +46,10 @@ pub(super) const ROWS: usize = 10_000;
 pub(super) const COLUMNS: usize = 256;
 /// Bodies up to this many bytes are scored in the quick lane. One flow of the Python client has about 2 KiB.
 pub(super) const QUICK_BYTES: usize = 64 << 10;
+/// Single flows up to this many bytes are scored where they are read if the model is quick. Reading them takes some 50 us.
+pub(super) const INLINE_BYTES: usize = 8 << 10;
 /// Small requests waiting for a worker or being scored; above it the answer is 429.
-pub(super) const QUICK_IN_FLIGHT: usize = 64;
+pub(super) const QUICK_IN_FLIGHT: usize = 256;
 /// Large requests waiting for a worker or being scored; above it the answer is 429.
 pub(super) const BULK_IN_FLIGHT: usize = 8;
 /// Large requests scored at once. One, so that single flows find a processor however many batches wait.
@@ -56,6 +73,14 @@ pub(super) const HEARTBEAT: Duration = Duration::from_secs(15);
 pub(super) const RECONNECT: Duration = Duration::from_secs(3);
 /// How long a client may take to hear why it is cut off; it keeps its place meanwhile.
 pub(super) const LAST_WORDS: Duration = Duration::from_secs(5);
+/// Most open flows in one answer.
+pub(super) const FLOWS: usize = 1_000;
+/// Open flows in an answer whose client has not said how many.
+pub(super) const FLOWS_DEFAULT: usize = 20;
+/// How long a look at the open flows holds.
+pub(super) const FLOWS_AGE: Duration = Duration::from_secs(1);
+/// Or that many times what it took, whichever is longer.
+pub(super) const FLOWS_SHARE: u32 = 25;
 /// Features named in the explanation of one flow.
 pub(super) const EXPLAINED_FEATURES: usize = 5;
 /// Longest excerpt of a client's own words in an error, in characters.
@@ -66,6 +91,10 @@ pub(super) const QUOTED_CHARACTERS: usize = 64;
 pub struct Limits {
     /// See `CONNECTIONS`.
     pub connections: usize,
+    /// See `PATIENCE`.
+    pub patience: Duration,
+    /// See `HANDSHAKE_TIMEOUT`.
+    pub handshake_timeout: Duration,
     /// See `HEADER_TIMEOUT`.
     pub header_timeout: Duration,
     /// See `BODY_BYTES`.
@@ -100,6 +129,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: CONNECTIONS,
+            patience: PATIENCE,
+            handshake_timeout: HANDSHAKE_TIMEOUT,
             header_timeout: HEADER_TIMEOUT,
             body_bytes: BODY_BYTES,
             line_bytes: LINE_BYTES,

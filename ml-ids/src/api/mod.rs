@@ -1,7 +1,7 @@
 //! The HTTP API: what clients send, what they get back, and what they may cost.
 //!
 //! ```text
-//! server (connections, limits, drain) ─► routes ─► index | health | model | metrics | reload | predict
+//! server (places, TLS, limits, drain) ─► access ─► routes ─► index | health | model | metrics | reload | predict
 //!                                                                                            │
 //!              body, window (bytes) ─► predict_body (shapes) ─► row + units (78 numbers) ─► predictor ─► answer
 //! ```
@@ -12,12 +12,14 @@
 //! Nothing here knows the model or the sensor: it asks them through [`Predictor`], [`ModelSource`], [`ModelWatch`] and
 //! [`SensorHealth`].
 
+mod access;
 mod alerts;
 mod answer;
 mod body;
 mod content;
 mod error;
 mod events;
+mod flows;
 mod follow;
 mod health;
 mod index;
@@ -25,10 +27,12 @@ mod limits;
 mod metrics;
 mod model;
 mod parameters;
+mod places;
 mod predict;
 mod predict_body;
 mod predict_lines;
 mod predictor;
+mod pulse;
 mod query;
 mod reload;
 mod routes;
@@ -38,10 +42,14 @@ mod server;
 mod state;
 mod table;
 mod timed;
+mod tls;
+mod token;
 mod units;
 mod walk;
 mod window;
 
+pub use access::{Access, AccessError, AccessFiles, AccessHealth};
+pub use flows::{Flags, FlowSource, OpenFlow, OpenFlows};
 pub use health::{
     Attach, BlockHealth, Egress, FlowBooks, HookPackets, Ingress, InterfaceHealth, InterfaceState, PacketBooks,
     QueueHealth, SensorHealth, SensorSnapshot, TableFill, VerdictCounts,
@@ -49,9 +57,11 @@ pub use health::{
 pub use limits::Limits;
 pub use predictor::{
     ClassDetails, Contribution, Explanation, ModelCard, ModelDetails, ModelSource, ModelWatch, Prediction, Predictor,
-    ReloadError, ReloadStatus, Reloaded, ShadowHealth,
+    Refresh, ReloadError, ReloadStatus, Reloaded, ShadowHealth,
 };
 pub use routes::{Endpoint, ROUTES, Route};
 pub use server::serve;
 pub use state::AppState;
+pub use tls::TlsError;
+pub use token::TokenError;
 pub use units::TimeUnit;

@@ -1,4 +1,4 @@
-//! `GET /model`: what is loaded, and how live traffic compares with what it was trained on.
+//! `GET /model`: what is loaded, how its source is looked at, and how live traffic compares with what it was trained on.
 
 use hyper::StatusCode;
 use serde::Serialize;
@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::{
     answer::{Answer, json},
     error::ApiError,
-    predictor::{ModelCard, ModelDetails},
+    predictor::{ModelCard, ModelDetails, Refresh, ShadowHealth},
     state::AppState,
 };
 use crate::detect::drift::DriftReport;
@@ -22,6 +22,12 @@ struct ModelAnswer {
     details: ModelDetails,
     /// `null` without a sensor, which alone sees live traffic.
     drift: Option<DriftReport>,
+    /// How its source is looked at.
+    refresh: Option<Refresh>,
+    /// The model that only watches.
+    shadow: Option<ShadowHealth>,
+    /// Why the model at work may not be the source's.
+    reasons: Vec<String>,
 }
 
 /// The model that answers `/predict` now.
@@ -31,6 +37,15 @@ pub(crate) fn model(state: &AppState) -> Result<Answer, ApiError> {
     if let Some(window) = drift.as_mut().and_then(|drift| drift.window.as_mut()) {
         window.features.truncate(DRIFTING);
     }
-    let answer = ModelAnswer { card: predictor.card(), details: predictor.details(), drift };
+    let source = state.model_source();
+    let source = source.as_ref();
+    let answer = ModelAnswer {
+        card: predictor.card(),
+        details: predictor.details(),
+        drift,
+        refresh: source.map(|source| source.refresh()),
+        shadow: source.and_then(|source| source.shadow()),
+        reasons: source.map_or_else(Vec::new, |source| source.reasons()),
+    };
     Ok(json(StatusCode::OK, &answer))
 }

@@ -8,7 +8,7 @@ use super::{
     alerts,
     answer::Answer,
     error::{ApiError, quoted},
-    follow, health, index, metrics, model, predict, reload,
+    flows, follow, health, index, metrics, model, predict, reload,
     state::AppState,
 };
 
@@ -21,6 +21,8 @@ pub enum Endpoint {
     Alerts,
     /// `GET /events`
     Events,
+    /// `GET /flows`
+    Flows,
     /// `GET /health`
     Health,
     /// `GET /health/live`
@@ -51,7 +53,7 @@ pub struct Route {
 }
 
 /// All endpoints.
-pub static ROUTES: [Route; 10] = [
+pub static ROUTES: [Route; 11] = [
     Route { method: Method::GET, path: "/", endpoint: Endpoint::Index, summary: "this greeting" },
     Route { method: Method::GET, path: "/alerts", endpoint: Endpoint::Alerts, summary: "what the sensor has found" },
     Route { method: Method::GET, path: "/events", endpoint: Endpoint::Events, summary: "what happens, as it happens" },
@@ -74,6 +76,7 @@ pub static ROUTES: [Route; 10] = [
         endpoint: Endpoint::Model,
         summary: "the model, and drift of live traffic",
     },
+    Route { method: Method::GET, path: "/flows", endpoint: Endpoint::Flows, summary: "the foremost of the open flows" },
     Route { method: Method::GET, path: "/metrics", endpoint: Endpoint::Metrics, summary: "metrics for Prometheus" },
     Route { method: Method::POST, path: "/predict", endpoint: Endpoint::Predict, summary: "verdicts on flows" },
     Route {
@@ -87,13 +90,14 @@ pub static ROUTES: [Route; 10] = [
 /// Answers any request. Faults are answers too.
 pub(crate) async fn answer(state: Arc<AppState>, request: Request<Incoming>) -> Result<Answer, Infallible> {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let response = match find(&method, &path) {
+    let response = match state.access.admit(&path, request.headers()).and_then(|()| find(&method, &path)) {
         Ok(Endpoint::Index) => index::index(request.headers()),
         Ok(Endpoint::Alerts) => alerts::alerts(&state, request.uri().query()).await.unwrap_or_else(refuse),
         Ok(Endpoint::Events) => follow::events(&state, &request).unwrap_or_else(refuse),
         Ok(Endpoint::Health) => health::health(&state),
         Ok(Endpoint::Live) => health::live(),
         Ok(Endpoint::Ready) => health::ready(&state),
+        Ok(Endpoint::Flows) => flows::flows(&state, &request).await.unwrap_or_else(refuse),
         Ok(Endpoint::Model) => model::model(&state).unwrap_or_else(refuse),
         Ok(Endpoint::Metrics) => metrics::metrics(&state, request.headers()),
         Ok(Endpoint::Predict) => predict::predict(&state, request).await.unwrap_or_else(refuse),

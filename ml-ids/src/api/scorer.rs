@@ -8,7 +8,7 @@ use super::{
     answer::{Batch, Verdict},
     error::ApiError,
     limits::EXPLAINED_FEATURES,
-    predict_body::{Body, parse_json, parse_lines},
+    predict_body::{Body, parse_lines},
     predictor::{ModelCard, Prediction, Predictor},
     query::Options,
     row::{Ready, Row},
@@ -26,31 +26,38 @@ const FRAMES: &str = "lengths under the Python client's names are of whole frame
 
 /// A model with what the client and the operator want of it.
 pub(crate) struct Scorer {
-    card: ModelCard,
+    card: Arc<ModelCard>,
     predictor: Arc<dyn Predictor>,
     options: Options,
     unit: TimeUnit,
-    row_limit: usize,
 }
 
 impl Scorer {
     /// With the model that is at work now.
     pub(crate) fn new(state: &AppState, options: Options) -> Result<Self, ApiError> {
         let predictor = state.predictor().ok_or(ApiError::NoModel)?;
-        Ok(Self { card: predictor.card(), predictor, options, unit: state.unit, row_limit: state.limits.rows })
+        Ok(Self { card: predictor.shared_card(), predictor, options, unit: state.unit })
+    }
+
+    /// Whether a row is judged in less time than another thread takes to wake up.
+    pub(crate) fn is_quick(&self) -> bool {
+        self.predictor.is_quick()
+    }
+
+    /// The answer to one flow.
+    pub(crate) fn answer_single(&self, row: Row) -> Result<Vec<u8>, ApiError> {
+        let mut ready = self.finish(0, row)?;
+        let notes = Notes::default().with(&ready);
+        ready.warnings.extend(notes.sentences());
+        let prediction = self.score(&[ready.values])?;
+        let prediction = prediction.first().ok_or_else(|| ApiError::Model("no prediction".to_owned()))?;
+        write(&self.verdict_in_full(prediction, &ready)?)
     }
 
     /// The answer to a JSON body.
-    pub(crate) fn answer(&self, bytes: &[u8]) -> Result<Vec<u8>, ApiError> {
-        match parse_json(bytes, self.row_limit)? {
-            Body::Single(row) => {
-                let mut ready = self.finish(0, *row)?;
-                let notes = Notes::default().with(&ready);
-                ready.warnings.extend(notes.sentences());
-                let prediction = self.score(&[ready.values])?;
-                let prediction = prediction.first().ok_or_else(|| ApiError::Model("no prediction".to_owned()))?;
-                write(&self.verdict_in_full(prediction, &ready)?)
-            }
+    pub(crate) fn answer(&self, body: Body) -> Result<Vec<u8>, ApiError> {
+        match body {
+            Body::Single(row) => self.answer_single(*row),
             Body::Batch(rows) => {
                 let (flows, notes) = self.finish_all(rows)?;
                 let predictions = self.score_all(&flows)?;
@@ -127,7 +134,7 @@ impl Scorer {
 
     fn verdict_in_full<'a>(&'a self, prediction: &'a Prediction, ready: &'a Ready) -> Result<Verdict<'a>, ApiError> {
         let verdict = Verdict::new(&self.card, prediction, &ready.warnings).map_err(ApiError::Model)?;
-        Ok(verdict.in_full(&self.card, self.predictor.explain(&ready.values, EXPLAINED_FEATURES)))
+        Ok(verdict.in_full(&self.card, self.predictor.explain(&ready.values, prediction.class, EXPLAINED_FEATURES)))
     }
 
     fn batch<'a>(

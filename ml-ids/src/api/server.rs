@@ -1,11 +1,11 @@
-//! The server: accepts connections within limits, serves them, and drains them at shutdown.
+//! The server: accepts connections within limits, serves them, over TLS or not, and drains them at shutdown.
 
 use std::{future::poll_fn, io, pin, sync::Arc, time::Duration};
 
-use hyper::{server::conn::http1, service::service_fn};
+use hyper::{body::Body as _, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::watch,
     task::JoinSet,
@@ -14,8 +14,10 @@ use tokio::{
 
 use super::{
     limits::{HEADER_BYTES, HEADER_COUNT, LINGER},
+    places::Place,
+    pulse::{Metered, Pulse},
     routes,
-    state::{AppState, Open},
+    state::AppState,
     timed::TimedWrites,
 };
 
@@ -27,8 +29,8 @@ const SLOW_HEADER: &str = r#"{"detail":"the request headers did not arrive in ti
 
 /// Serves until `shutdown` turns true (or its sender is gone), then lets requests that have begun finish.
 ///
-/// Connections beyond the limit wait in the kernel's backlog. The runtime may be shared: scoring runs on its blocking
-/// threads, never here.
+/// A connection beyond the limit takes the place of the slowest (see [`Place`]), or waits for one. The runtime may be shared:
+/// scoring runs on its blocking threads, never here.
 pub async fn serve(listener: TcpListener, state: Arc<AppState>, shutdown: watch::Receiver<bool>) {
     let mut tasks = JoinSet::new();
     let mut stop = shutdown.clone();
@@ -36,8 +38,9 @@ pub async fn serve(listener: TcpListener, state: Arc<AppState>, shutdown: watch:
         // Finished tasks are forgotten before the next one begins, so that the set is as small as the limit.
         while tasks.try_join_next().is_some() {}
         let accepted = async {
-            let place = state.connections.place().await.ok_or_else(|| io::Error::other("no places left"))?;
-            listener.accept().await.map(|(stream, _)| (stream, Open::new(&state, place)))
+            let (stream, _) = listener.accept().await?;
+            let place = Place::take(&state).await.ok_or_else(|| io::Error::other("no places left"))?;
+            io::Result::Ok((stream, place))
         };
         let accepted = tokio::select! {
             biased;
@@ -45,11 +48,14 @@ pub async fn serve(listener: TcpListener, state: Arc<AppState>, shutdown: watch:
             accepted = accepted => accepted,
         };
         match accepted {
-            Ok((stream, open)) => {
+            Ok((stream, place)) => {
                 let (state, shutdown) = (state.clone(), shutdown.clone());
                 tasks.spawn(async move {
-                    connection(stream, state, shutdown).await;
-                    drop(open);
+                    tokio::select! {
+                        () = open(stream, state, &place.pulse, shutdown) => {}
+                        // Without a word, which would be one more thing that it can keep waiting.
+                        () = place.pulse.is_cut() => {}
+                    }
                 });
             }
             Err(error) => {
@@ -73,13 +79,59 @@ pub(super) async fn stopped(shutdown: &mut watch::Receiver<bool>) {
     let _gone = shutdown.wait_for(|stop| *stop).await.is_err();
 }
 
-async fn connection(stream: TcpStream, state: Arc<AppState>, mut shutdown: watch::Receiver<bool>) {
+/// Serves a connection that was accepted, after the handshake if there is to be one.
+async fn open(stream: TcpStream, state: Arc<AppState>, pulse: &Arc<Pulse>, mut shutdown: watch::Receiver<bool>) {
     // Answers are written whole; waiting for more to send would only delay them.
     let _unsupported = stream.set_nodelay(true).is_err();
+    let stream = Metered::new(stream, Arc::clone(pulse));
+    let Some(acceptor) = state.access.acceptor() else {
+        return connection(stream, state, pulse, shutdown).await;
+    };
+    let handshake = tokio::select! {
+        handshake = timeout(state.limits.handshake_timeout, acceptor.accept(stream)) => handshake,
+        // Nothing has been asked for yet.
+        () = stopped(&mut shutdown) => return,
+    };
+    match handshake {
+        Ok(Ok(stream)) => {
+            pulse.waiting();
+            connection(stream, state, pulse, shutdown).await;
+        }
+        Ok(Err(error)) => {
+            state.access.count_failed_handshake();
+            log::debug!("a TLS handshake failed: {error}");
+        }
+        Err(_) => {
+            state.access.count_slow_handshake();
+            log::debug!("a TLS handshake took too long");
+        }
+    }
+}
+
+async fn connection<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    state: Arc<AppState>,
+    pulse: &Arc<Pulse>,
+    mut shutdown: watch::Receiver<bool>,
+) {
     let io = TokioIo::new(TimedWrites::new(stream, state.limits.write_timeout));
     let service = {
-        let state = state.clone();
-        service_fn(move |request| Box::pin(routes::answer(state.clone(), request)))
+        let (state, pulse) = (state.clone(), Arc::clone(pulse));
+        service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+            if request.body().is_end_stream() {
+                pulse.working();
+            } else {
+                pulse.waiting();
+                // Whoever reads the body says when it is there.
+                request.extensions_mut().insert(Arc::clone(&pulse));
+            }
+            let (state, pulse) = (state.clone(), Arc::clone(&pulse));
+            Box::pin(async move {
+                let response = routes::answer(state, request).await;
+                pulse.waiting();
+                response
+            })
+        })
     };
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -118,7 +170,7 @@ async fn connection(stream: TcpStream, state: Arc<AppState>, mut shutdown: watch
 
 /// Closes our side first and reads what is still coming for a moment: closing with unread bytes resets the connection,
 /// and a reset makes the client forget the answer that it has not read yet.
-async fn linger(mut stream: TimedWrites<TcpStream>) {
+async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut stream: TimedWrites<S>) {
     let rest = async {
         stream.shutdown().await?;
         let mut scrap = [0; 4096];

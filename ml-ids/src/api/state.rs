@@ -4,19 +4,22 @@ use std::{
     fmt,
     sync::{
         Arc, PoisonError, RwLock,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Instant,
 };
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::{
+    access::Access,
     alerts::Alerting,
     body::BodyBudget,
     error::ApiError,
+    flows::{self, FlowSource},
     health::{QueueHealth, SensorHealth},
     limits::{BULK_WORKERS, Limits},
+    places::Connections,
     predictor::{ModelSource, ModelWatch, Predictor},
     units::TimeUnit,
 };
@@ -34,9 +37,12 @@ pub struct AppState {
     pub(crate) streams: Lane,
     pub(crate) connections: Connections,
     draining: watch::Sender<bool>,
+    pub(crate) access: Access,
+    pub(super) flows: flows::Cache,
     model: RwLock<Slot>,
     capture_asked: bool,
     sensor: RwLock<Option<Arc<dyn SensorHealth>>>,
+    flow_source: RwLock<Option<Arc<dyn FlowSource>>>,
     watch: RwLock<Option<Arc<dyn ModelWatch>>>,
     source: RwLock<Option<Arc<dyn ModelSource>>>,
     alerts: RwLock<Option<Arc<Alerting>>>,
@@ -62,9 +68,12 @@ impl AppState {
             quick: Lane::new(limits.quick_in_flight, limits.quick_workers),
             bulk: Lane::new(limits.bulk_in_flight, BULK_WORKERS),
             streams: Lane::new(limits.streams, limits.streams),
-            connections: Connections::new(limits.connections),
             draining: watch::Sender::new(false),
+            connections: Connections::new(&limits),
+            access: Access::default(),
             limits,
+            flows: flows::Cache::default(),
+            flow_source: RwLock::new(None),
             model: RwLock::new(Slot::Loading),
             capture_asked,
             sensor: RwLock::new(None),
@@ -72,6 +81,17 @@ impl AppState {
             source: RwLock::new(None),
             alerts: RwLock::new(None),
         }
+    }
+
+    /// The same, open to those only who have a token, or over TLS.
+    #[must_use]
+    pub fn with_access(self, access: Access) -> Self {
+        Self { access, ..self }
+    }
+
+    /// Reads tokens, certificate and key again. Reads files: call it from a thread that may wait.
+    pub fn reload_access(&self) {
+        self.access.reload();
     }
 
     /// Puts a model to work. Requests that have begun finish with the one before.
@@ -91,12 +111,17 @@ impl AppState {
         *self.sensor.write().unwrap_or_else(PoisonError::into_inner) = Some(sensor);
     }
 
+    /// Lets `GET /flows` show the open flows.
+    pub fn set_flow_source(&self, source: Arc<dyn FlowSource>) {
+        *self.flow_source.write().unwrap_or_else(PoisonError::into_inner) = Some(source);
+    }
+
     /// Lets `GET /model`, `/metrics` and `/health` show how live traffic compares with the training data.
     pub fn set_model_watch(&self, watch: Arc<dyn ModelWatch>) {
         *self.watch.write().unwrap_or_else(PoisonError::into_inner) = Some(watch);
     }
 
-    /// Lets `POST /model/reload` ask for another model, and `GET /health` show why there is none.
+    /// Lets `POST /model/reload` ask for another model, and `GET /model` and `/health` show how that went.
     pub fn set_model_source(&self, source: Arc<dyn ModelSource>) {
         *self.source.write().unwrap_or_else(PoisonError::into_inner) = Some(source);
     }
@@ -124,6 +149,10 @@ impl AppState {
 
     pub(crate) fn sensor(&self) -> Option<Arc<dyn SensorHealth>> {
         self.sensor.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn flow_source(&self) -> Option<Arc<dyn FlowSource>> {
+        self.flow_source.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What is known of drift; `None` without a sensor.
@@ -164,53 +193,6 @@ impl fmt::Debug for AppState {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { limits, capture_asked, .. } = self;
         formatter.debug_struct("AppState").field("limits", limits).field("capture_asked", capture_asked).finish()
-    }
-}
-
-/// Places for connections, and how many of them are taken by a client. The listener holds one while it waits for the
-/// next client, which is why the free places alone do not tell.
-#[derive(Debug)]
-pub(crate) struct Connections {
-    places: Semaphore,
-    open: AtomicUsize,
-    capacity: usize,
-}
-
-/// One open connection, until dropped.
-#[derive(Debug)]
-pub(crate) struct Open(Arc<AppState>);
-
-impl Connections {
-    fn new(capacity: usize) -> Self {
-        Self { places: Semaphore::new(capacity), open: AtomicUsize::new(0), capacity }
-    }
-
-    /// Waits for a place; `None` never comes, as nobody closes the semaphore.
-    pub(crate) async fn place(&self) -> Option<SemaphorePermit<'_>> {
-        self.places.acquire().await.ok()
-    }
-
-    /// Waiting clients are the kernel's and not seen here, so none is ever refused.
-    pub(crate) fn health(&self) -> QueueHealth {
-        let length = self.open.load(Ordering::Relaxed) as u64;
-        QueueHealth { length, capacity: self.capacity as u64, refused: 0 }
-    }
-}
-
-impl Open {
-    /// A client has come: its place is taken until this is dropped.
-    pub(crate) fn new(state: &Arc<AppState>, place: SemaphorePermit<'_>) -> Self {
-        place.forget();
-        state.connections.open.fetch_add(1, Ordering::Relaxed);
-        Self(state.clone())
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        let Connections { places, open, .. } = &self.0.connections;
-        open.fetch_sub(1, Ordering::Relaxed);
-        places.add_permits(1);
     }
 }
 

@@ -1,14 +1,24 @@
 //! Walking through a JSON body without loading it, knowing at every step which row and field it is.
 
-use std::{cell::RefCell, fmt};
+use std::{
+    cell::{Cell, RefCell},
+    fmt,
+};
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
-use super::error::{ApiError, Fault, quoted};
+use super::{
+    error::{ApiError, Fault, quoted},
+    limits::QUOTED_CHARACTERS,
+};
 
 /// Where in the body the walk is, so that a fault can name it; and why it ended, if it ended early.
+///
+/// The field's name is kept in one place and written over, as every field of every row has one.
 pub(crate) struct Cursor {
-    place: RefCell<Fault>,
+    row: Cell<usize>,
+    field: RefCell<String>,
+    in_field: Cell<bool>,
     stopped: RefCell<Option<ApiError>>,
     row_limit: usize,
 }
@@ -16,8 +26,8 @@ pub(crate) struct Cursor {
 impl Cursor {
     /// A walk whose first row has this number and which ends before that many rows.
     pub(crate) fn new(row: usize, row_limit: usize) -> Self {
-        let place = RefCell::new(Fault { row, field: None, problem: String::new() });
-        Self { place, stopped: RefCell::new(None), row_limit }
+        let field = RefCell::new(String::with_capacity(QUOTED_CHARACTERS));
+        Self { row: Cell::new(row), field, in_field: Cell::new(false), stopped: RefCell::new(None), row_limit }
     }
 
     /// Reads one JSON value and nothing behind it.
@@ -35,16 +45,25 @@ impl Cursor {
                 format!("more than {limit} flows in one request; split it, or send them as a stream of NDJSON");
             return Err(self.stop(ApiError::TooLarge(detail)));
         }
-        *self.place.borrow_mut() = Fault { row, field: None, problem: String::new() };
+        self.row.set(row);
+        self.leave_field();
         Ok(())
     }
 
     pub(crate) fn enter_field(&self, name: &str) {
-        self.place.borrow_mut().field = Some(quoted(name));
+        let mut field = self.field.borrow_mut();
+        field.clear();
+        // So few bytes are no more characters.
+        if name.len() <= QUOTED_CHARACTERS {
+            field.push_str(name);
+        } else {
+            field.push_str(&quoted(name));
+        }
+        self.in_field.set(true);
     }
 
     pub(crate) fn leave_field(&self) {
-        self.place.borrow_mut().field = None;
+        self.in_field.set(false);
     }
 
     /// Ends the walk. What the parser hears is a token, what the client reads is `error`.
@@ -64,7 +83,8 @@ impl Cursor {
     }
 
     fn fault(&self, problem: impl Into<String>) -> Fault {
-        Fault { problem: problem.into(), ..self.place.borrow().clone() }
+        let field = self.in_field.get().then(|| self.field.borrow().clone());
+        Fault { row: self.row.get(), field, problem: problem.into() }
     }
 
     fn explain(&self, error: &serde_json::Error, bytes: &[u8]) -> ApiError {

@@ -19,12 +19,13 @@ use super::{
     alerts_args,
     decap::DecapArgs,
     exit::Exit,
+    hangup::Hangups,
     keep::{KeepArgs, Models},
     presence::{PERIOD, Presence},
     response,
-    serve::ListenArgs,
+    serve::{ListenArgs, reload_access},
     source::ModelArgs,
-    wiring::{SensorView, shutdown_signal},
+    wiring::{FlowView, SensorView, shutdown_signal},
 };
 use crate::{
     alert::Desk,
@@ -130,17 +131,18 @@ async fn watch_interfaces(mut args: Args) -> Result<Exit> {
             Err(error) => return Ok(usage(&error)),
         }
     }
-    let listener = match args.listen.bind().await {
-        Ok(listener) => listener,
+    let (mut shutdown, hangups) = (shutdown_signal()?, Hangups::listen()?);
+    let (listener, access) = match args.listen.open().await {
+        Ok(open) => open,
         Err(error) => return Ok(error.report()),
     };
-    let state = Arc::new(AppState::new(Limits::default(), args.listen.client_time_unit, true));
-    let mut shutdown = shutdown_signal()?;
+    let state = Arc::new(AppState::new(Limits::default(), args.listen.client_time_unit, true).with_access(access));
+    reload_access(&state, &hangups);
     let (stop_api, api_stopped) = watch::channel(false);
     let server = tokio::spawn(api::serve(listener, Arc::clone(&state), api_stopped));
 
     let loading = tokio::select! {
-        models = Models::load(&args.model, &args.keep, &state) => Some(models),
+        models = Models::load(&args.model, &args.keep, &state, &hangups) => Some(models),
         _ = shutdown.wait_for(|stop| *stop) => None,
     };
     let code = match loading {
@@ -223,6 +225,8 @@ fn start(args: &Args, models: &Models, state: &AppState) -> Result<Running> {
     )
     .context("cannot start the scoring thread")?;
     state.set_model_watch(drift);
+    let table = Mutex::new(sensor.live_flows(&options)?);
+    state.set_flow_source(Arc::new(FlowView { table, state: Arc::clone(&sensor_state) }));
     let presence = Arc::new(Mutex::new(Presence::begin(&args.log_dir, args.pin)));
     let reporting = report_presence(Arc::clone(&presence), Arc::clone(&sensor_state));
     let drain = sensor.drain(&options, batches)?;

@@ -3,6 +3,7 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
+    path::PathBuf,
     sync::Arc,
 };
 
@@ -11,16 +12,18 @@ use tokio::net::{TcpListener, lookup_host};
 
 use super::{
     exit::Exit,
+    hangup::Hangups,
     keep::{KeepArgs, Models},
     source::ModelArgs,
     wiring::shutdown_signal,
 };
-use crate::api::{self, AppState, Limits, TimeUnit};
+use crate::api::{self, Access, AccessError, AccessFiles, AppState, Limits, TimeUnit};
 
 const EXAMPLES: &str = "\
 Examples:
   ml-ids serve
   ml-ids serve --model mlflow:ids@production --mlflow-tracking-uri https://mlflow.example.org --model-refresh 1m
+  ml-ids serve --listen 0.0.0.0:8443 --token-file /etc/ml-ids/token --tls-cert /etc/ml-ids/cert.pem --tls-key /etc/ml-ids/key.pem
   curl -s http://127.0.0.1:8000/health
   curl -s http://127.0.0.1:8000/predict -H 'content-type: application/json' -d '{\"Flow Duration\": 4987, \"Total Fwd Packets\": 12}'";
 
@@ -34,6 +37,19 @@ pub(super) struct ListenArgs {
     /// Listen on an address that other hosts can reach, although nobody has to prove who they are
     #[arg(long)]
     pub(super) insecure_listen: bool,
+
+    /// File with the tokens that clients have to show, one a line, read again at SIGHUP; /health/live and /health/ready stay
+    /// open. Without it nobody is asked
+    #[arg(long, env = "ML_IDS_TOKEN_FILE", value_name = "FILE")]
+    pub(super) token_file: Option<PathBuf>,
+
+    /// Serve TLS with this certificate: PEM, the server's own first, then those that vouch for it; read again at SIGHUP
+    #[arg(long, env = "ML_IDS_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    pub(super) tls_cert: Option<PathBuf>,
+
+    /// The certificate's key: PEM, without a passphrase; read again at SIGHUP
+    #[arg(long, env = "ML_IDS_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    pub(super) tls_key: Option<PathBuf>,
 
     /// Unit of times in flows with the names of the Python client: found out for each flow, or fixed
     #[arg(long, value_enum, default_value_t, value_name = "UNIT")]
@@ -65,13 +81,16 @@ pub(super) enum ServeError {
     },
     /// Others could reach it and nobody said that they may.
     #[error(
-        "--listen {address} can be reached by other hosts and the API asks nobody who they are; listen on 127.0.0.1, or \
-         add --insecure-listen if the network is trusted"
+        "--listen {address} can be reached by other hosts and the API asks nobody who they are; give it tokens with \
+         --token-file, listen on 127.0.0.1, or add --insecure-listen if the network is trusted"
     )]
     Exposed {
         /// What was given, resolved.
         address: SocketAddr,
     },
+    /// Tokens, certificate or key cannot be used.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// The address cannot be had.
     #[error("cannot listen on {address}: {source}{}", advice(.source))]
     Bind {
@@ -89,11 +108,12 @@ impl ServeError {
         self.exit_code()
     }
 
-    /// 2 for wrong usage, 1 for what failed at run time.
+    /// 2 for wrong usage, 3 for files that cannot be used, 1 for what failed at run time.
     #[must_use]
     fn exit_code(&self) -> Exit {
         match self {
             Self::Address { .. } | Self::Exposed { .. } => Exit::Usage,
+            Self::Access(_) => Exit::BadInput,
             Self::Bind { .. } => Exit::Failed,
         }
     }
@@ -109,31 +129,61 @@ fn advice(error: &io::Error) -> &'static str {
 }
 
 impl ListenArgs {
-    /// Checks the address and takes it. Call it before anything that takes long, so that mistakes show at once.
+    /// Checks address, tokens and certificate, and takes the address. Call it before anything that takes long, so that
+    /// mistakes show at once.
     ///
     /// # Errors
-    /// No address, one that other hosts can reach without `--insecure-listen`, or one that cannot be had.
-    pub(super) async fn bind(&self) -> Result<TcpListener, ServeError> {
-        let wrong = |reason: String| ServeError::Address { listen: self.listen.clone(), reason };
+    /// No address, one that other hosts can reach without a token or `--insecure-listen`, one that cannot be had, or files that
+    /// cannot be used.
+    pub(super) async fn open(&self) -> Result<(TcpListener, Access), ServeError> {
+        let Self { token_file, tls_cert, tls_key, .. } = self;
+        let tls = tls_cert.clone().zip(tls_key.clone());
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let access = Access::load(&AccessFiles { tokens: token_file.clone(), tls })?;
+        let listener = self.bind().await?;
+        let address = listener.local_addr().map_err(|error| self.wrong(error.to_string()))?;
+        if scheme == "http" && token_file.is_some() && !is_loopback(address.ip()) {
+            log::warn!(
+                "TOKENS GO OVER THE NETWORK IN THE CLEAR: {address} can be reached by other hosts and nothing is encrypted; \
+                 add --tls-cert and --tls-key, or put a proxy in front that does"
+            );
+        }
+        log::info!("listening on {scheme}://{address}");
+        Ok((listener, access))
+    }
+
+    async fn bind(&self) -> Result<TcpListener, ServeError> {
         let addresses: Vec<SocketAddr> =
-            lookup_host(&self.listen).await.map_err(|error| wrong(error.to_string()))?.collect();
+            lookup_host(&self.listen).await.map_err(|error| self.wrong(error.to_string()))?.collect();
         if !self.insecure_listen
+            && self.token_file.is_none()
             && let Some(address) = addresses.iter().find(|address| !is_loopback(address.ip()))
         {
             return Err(ServeError::Exposed { address: *address });
         }
-        let mut failure = wrong("the name has no address".to_owned());
+        let mut failure = self.wrong("the name has no address".to_owned());
         for address in addresses {
             match TcpListener::bind(address).await {
-                Ok(listener) => {
-                    log::info!("listening on http://{}", listener.local_addr().unwrap_or(address));
-                    return Ok(listener);
-                }
+                Ok(listener) => return Ok(listener),
                 Err(source) => failure = ServeError::Bind { address, source },
             }
         }
         Err(failure)
     }
+
+    fn wrong(&self, reason: String) -> ServeError {
+        ServeError::Address { listen: self.listen.clone(), reason }
+    }
+}
+
+/// Reads tokens and certificate again at each hangup, for as long as there is a server.
+pub(super) fn reload_access(state: &Arc<AppState>, hangups: &Hangups) {
+    let state = Arc::downgrade(state);
+    hangups.each(move || {
+        if let Some(state) = state.upgrade() {
+            state.reload_access();
+        }
+    });
 }
 
 fn is_loopback(address: IpAddr) -> bool {
@@ -155,15 +205,16 @@ pub(super) fn run(args: Args) -> Result<Exit> {
 }
 
 async fn serve(Args { listen, model, keep }: Args) -> Result<Exit> {
-    let listener = match listen.bind().await {
-        Ok(listener) => listener,
+    let (mut shutdown, hangups) = (shutdown_signal()?, Hangups::listen()?);
+    let (listener, access) = match listen.open().await {
+        Ok(open) => open,
         Err(error) => return Ok(error.report()),
     };
-    let mut shutdown = shutdown_signal()?;
-    let state = Arc::new(AppState::new(Limits::default(), listen.client_time_unit, false));
+    let state = Arc::new(AppState::new(Limits::default(), listen.client_time_unit, false).with_access(access));
+    reload_access(&state, &hangups);
     let server = tokio::spawn(api::serve(listener, Arc::clone(&state), shutdown.clone()));
     let loaded = tokio::select! {
-        loaded = Models::load(&model, &keep, &state) => Some(loaded),
+        loaded = Models::load(&model, &keep, &state, &hangups) => Some(loaded),
         _ = shutdown.wait_for(|stop| *stop) => None,
     };
     if let Some(Err(error)) = loaded {
@@ -193,28 +244,32 @@ mod tests {
     #[tokio::test]
     async fn only_loopback_is_listened_on_without_a_word() {
         for listen_on in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"] {
-            let error = listen(&["--listen", listen_on]).bind().await.unwrap_err();
+            let error = listen(&["--listen", listen_on]).open().await.unwrap_err();
             assert!(matches!(error, ServeError::Exposed { .. }), "{listen_on}: {error}");
             assert!(error.to_string().contains("--insecure-listen"), "{error}");
             assert_eq!(error.exit_code(), Exit::Usage);
         }
-        assert!(listen(&["--listen", "127.0.0.1:0"]).bind().await.is_ok());
-        assert!(listen(&["--listen", "127.9.9.9:0"]).bind().await.is_ok());
-        assert!(listen(&["--listen", "0.0.0.0:0", "--insecure-listen"]).bind().await.is_ok());
+        assert!(listen(&["--listen", "127.0.0.1:0"]).open().await.is_ok());
+        assert!(listen(&["--listen", "127.9.9.9:0"]).open().await.is_ok());
+        assert!(listen(&["--listen", "0.0.0.0:0", "--insecure-listen"]).open().await.is_ok());
+        let tokens = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&tokens, "a-token-of-some-length\n").unwrap();
+        let tokens = tokens.path().to_str().unwrap();
+        assert!(listen(&["--listen", "0.0.0.0:0", "--token-file", tokens]).open().await.is_ok());
     }
 
     #[tokio::test]
     async fn taken_port_is_named_and_advice_given() {
-        let first = listen(&["--listen", "127.0.0.1:0"]).bind().await.unwrap();
-        let address = first.local_addr().unwrap().to_string();
-        let error = listen(&["--listen", &address]).bind().await.unwrap_err();
+        let first = listen(&["--listen", "127.0.0.1:0"]).open().await.unwrap();
+        let address = first.0.local_addr().unwrap().to_string();
+        let error = listen(&["--listen", &address]).open().await.unwrap_err();
         assert!(error.to_string().contains(&address) && error.to_string().contains("another port"), "{error}");
         assert_eq!(error.exit_code(), Exit::Failed);
     }
 
     #[tokio::test]
     async fn listen_without_a_port_says_how_it_should_look() {
-        let error = listen(&["--listen", "127.0.0.1"]).bind().await.unwrap_err();
+        let error = listen(&["--listen", "127.0.0.1"]).open().await.unwrap_err();
         assert!(error.to_string().contains("127.0.0.1:8000"), "{error}");
     }
 }

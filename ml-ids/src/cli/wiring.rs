@@ -1,6 +1,10 @@
 //! What `run` and `serve` share: the sensor behind `/health`, and how both end.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, UNIX_EPOCH},
+};
 
 use anyhow::{Context as _, Result};
 use log::{info, warn};
@@ -13,16 +17,17 @@ use tokio::{
 use crate::{
     alert::{Board, store::StoreHealth},
     api::{
-        Attach, BlockHealth, Egress, FlowBooks, HookPackets, Ingress, InterfaceHealth, InterfaceState, ModelWatch,
-        PacketBooks, SensorHealth, SensorSnapshot, TableFill, VerdictCounts,
+        Attach, BlockHealth, Egress, Flags, FlowBooks, FlowSource, HookPackets, Ingress, InterfaceHealth,
+        InterfaceState, ModelWatch, OpenFlow, OpenFlows, PacketBooks, SensorHealth, SensorSnapshot, TableFill,
+        VerdictCounts,
     },
     detect::{
         Stats,
         drift::{DriftReport, DriftWatch},
     },
     respond::{BlockState, Responder},
-    sensor::{self, EgressHook, IngressHook, SensorState, WatchedInterface},
-    sink::Hub,
+    sensor::{self, EgressHook, IngressHook, LiveFlow, LiveFlows, LiveTop, SensorState, WatchedInterface},
+    sink::{Hub, protocol_name},
 };
 
 /// Share of the flow table above which the sensor calls itself degraded.
@@ -112,6 +117,46 @@ impl SensorHealth for SensorView {
             block: self.responder.state().map_or_else(BlockHealth::default, |state| block(state, &ingress)),
             sinks,
             degraded,
+        }
+    }
+}
+
+/// The kernel's flow table as `/flows` asks for it.
+pub(super) struct FlowView {
+    pub(super) table: Mutex<LiveFlows>,
+    pub(super) state: Arc<SensorState>,
+}
+
+impl FlowSource for FlowView {
+    fn look(&self, most: usize) -> Result<OpenFlows, String> {
+        let looked = self.table.lock().unwrap_or_else(PoisonError::into_inner).look(most);
+        let LiveTop { open, by_packets, by_bytes, by_age } = looked.map_err(|error| error.to_string())?;
+        let [by_packets, by_bytes, by_age] =
+            [by_packets, by_bytes, by_age].map(|flows| flows.into_iter().map(|flow| self.open_flow(flow)).collect());
+        Ok(OpenFlows { open, by_packets, by_bytes, by_age })
+    }
+}
+
+impl FlowView {
+    fn open_flow(&self, flow: LiveFlow) -> OpenFlow {
+        let LiveFlow { source, destination, protocol, interface, start_us, age_us, quiet_us, packets, bytes, flags } =
+            flow;
+        let [fin, syn, rst, psh, ack, urg, ece, cwr] = flags;
+        OpenFlow {
+            src_ip: source.0,
+            src_port: source.1,
+            dest_ip: destination.0,
+            dest_port: destination.1,
+            proto: protocol_name(protocol),
+            in_iface: self.state.interface_name(interface),
+            pkts_toserver: packets[0],
+            pkts_toclient: packets[1],
+            bytes_toserver: bytes[0],
+            bytes_toclient: bytes[1],
+            start: UNIX_EPOCH + Duration::from_micros(start_us),
+            age: Duration::from_micros(age_us).as_secs_f64(),
+            quiet: Duration::from_micros(quiet_us).as_secs_f64(),
+            flags: Flags { fin, syn, rst, psh, ack, urg, ece, cwr },
         }
     }
 }

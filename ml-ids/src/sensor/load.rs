@@ -21,6 +21,7 @@ use super::{
     interface::InterfaceError,
     journal::Journal,
     kernel::Kernel,
+    live::LiveFlows,
     pin::{LinkPins, PINNED, PinError, Table, digest},
     sweep,
 };
@@ -286,6 +287,15 @@ impl Loaded {
     pub(super) fn states(&mut self) -> Result<Array<MapData, LockedFlow<u32>>, SensorError> {
         let map = self.ebpf.take_map("STATES").ok_or(SensorError::Missing("STATES"))?;
         Array::try_from(map).map_err(|source| SensorError::Map { map: "STATES", source })
+    }
+
+    /// Another view of the states, for reading. To be had before the states are taken.
+    pub(super) fn live_flows(&mut self, slots: u32) -> Result<LiveFlows, SensorError> {
+        let Some(Map::Array(map)) = self.ebpf.map("STATES") else { return Err(SensorError::Missing("STATES")) };
+        let states = map.fd().as_fd().try_clone_to_owned();
+        let states = states
+            .map_err(|source| SensorError::Io { action: "duplicate the descriptor of the flow table", source })?;
+        Ok(LiveFlows::new(states, self.due_times(slots)?))
     }
 
     /// When each slot is due.

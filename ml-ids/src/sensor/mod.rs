@@ -12,6 +12,7 @@ mod interface;
 mod journal;
 mod kernel;
 mod links;
+mod live;
 mod load;
 mod pattern;
 mod pin;
@@ -36,6 +37,7 @@ pub use hook::{EgressHook, IngressHook};
 pub use ignore::IgnoreRule;
 pub use interface::{InterfaceError, default_interface};
 pub use journal::Journal;
+pub use live::{LiveFlow, LiveFlows, LiveTop};
 pub use load::{Options, SensorError};
 pub use pattern::{InterfacePattern, PatternError};
 pub use pin::{PIN_DIRECTORY, PinError, Removed, remove_all};
@@ -97,6 +99,14 @@ impl Sensor {
     /// When they have been taken.
     pub fn filter_maps(&self) -> Result<FilterMaps, SensorError> {
         self.loaded.lock().unwrap_or_else(PoisonError::into_inner).filter_maps()
+    }
+
+    /// The open flows, for whoever wants to see them while they last.
+    ///
+    /// # Errors
+    /// When the table cannot be mapped, or the threads have been started already.
+    pub fn live_flows(&self, options: &Options) -> Result<LiveFlows, SensorError> {
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner).live_flows(options.max_flows)
     }
 
     /// Where to note which records have been judged.

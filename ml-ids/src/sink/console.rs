@@ -36,7 +36,7 @@ pub(super) fn write(verdict: &Verdict, model: &Model) {
 }
 
 /// The protocol's name in logs and events.
-pub(super) const fn protocol_name(protocol: u8) -> &'static str {
+pub(crate) const fn protocol_name(protocol: u8) -> &'static str {
     match protocol {
         6 => "TCP",
         17 => "UDP",

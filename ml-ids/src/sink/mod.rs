@@ -15,6 +15,7 @@ mod outlet;
 
 use std::{io, path::Path, sync::Arc};
 
+pub(crate) use console::protocol_name;
 pub use counters::SinkState;
 pub(crate) use eve::{timestamp, verdict as verdict_event};
 pub use event::{Event, EventKind, Kinds};

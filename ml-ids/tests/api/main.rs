@@ -7,5 +7,6 @@ mod hostile;
 mod model;
 mod reload;
 mod shapes;
+mod source;
 mod stream;
 mod support;

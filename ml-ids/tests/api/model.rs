@@ -1,14 +1,14 @@
-//! What is loaded, and drift: `GET /model`, `GET /metrics` and the note in `GET /health`.
+//! What is loaded, how it is kept, and drift: `GET /model`, `GET /metrics` and the note in `GET /health`.
 
 use std::sync::{Arc, Mutex};
 
 use ml_ids::{
-    api::{Limits, ModelWatch},
+    api::{Limits, ModelWatch, ReloadError},
     detect::drift::{DriftReport, FeatureDrift, Window},
 };
 use serde_json::json;
 
-use crate::support::Server;
+use crate::{source::Told, support::Server};
 
 /// A watch that reports what it was given.
 struct Watch(Mutex<DriftReport>);
@@ -68,6 +68,26 @@ async fn model_tells_card_details_and_the_ten_features_that_have_shifted_most() 
     assert_eq!(window["features"].as_array().unwrap().len(), 10);
     let first = json!({"feature": "Flow Duration", "psi": 1.5, "outside": 0.5, "text": "50.0 % of flows above 9 µs"});
     assert_eq!(window["features"][0], first);
+}
+
+#[tokio::test]
+async fn model_tells_how_its_source_is_looked_at_and_what_is_wrong_with_it() {
+    let server = Server::start().await;
+    let alone = server.get("/model").await.accepted();
+    assert_eq!((&alone["refresh"], &alone["shadow"], &alone["reasons"]), (&json!(null), &json!(null), &json!([])));
+    server.state.set_model_source(Told::new(Err(ReloadError::Busy)));
+    let kept = server.get("/model").await.accepted();
+    let refresh = json!({
+        "interval_seconds": 60.0,
+        "last_look": "1970-01-01T00:00:00Z",
+        "outcome": "away",
+        "failures": 3,
+        "next_look": "1970-01-01T00:08:00Z",
+    });
+    assert_eq!(kept["refresh"], refresh);
+    assert_eq!(kept["reasons"], json!(["mlflow:ids@prod is away"]));
+    assert_eq!(kept["shadow"], server.get("/health").await.accepted()["shadow"]);
+    assert_eq!(kept["shadow"]["model"]["version"], "9");
 }
 
 #[tokio::test]

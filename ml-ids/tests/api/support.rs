@@ -84,7 +84,7 @@ impl Predictor for Threshold {
         Ok(rows.iter().map(score).collect())
     }
 
-    fn explain(&self, row: &FeatureVector, most: usize) -> Option<Explanation> {
+    fn explain(&self, row: &FeatureVector, _class: usize, most: usize) -> Option<Explanation> {
         let part = |feature, value, contribution, text: &str| Contribution {
             feature,
             value,
