@@ -10,6 +10,7 @@ pub mod api;
 pub mod cli;
 pub mod detect;
 pub mod features;
+pub mod histogram;
 pub mod model;
 pub mod offline;
 pub mod respond;

@@ -6,6 +6,7 @@ pub mod flows;
 pub mod lab;
 pub mod load;
 pub mod onnx;
+pub mod prometheus;
 pub mod records;
 pub mod registry;
 pub mod sensor;

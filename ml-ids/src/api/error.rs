@@ -9,7 +9,31 @@ use serde::Serialize;
 use super::{
     answer::{Answer, json},
     limits::{QUOTED_CHARACTERS, RETRY_AFTER},
+    requests::Refusal,
 };
+
+/// Why a request may be refused, as metrics say it: all that [`ApiError::reason`] answers.
+pub(crate) const REFUSALS: [&str; 19] = [
+    "not_json",
+    "broken",
+    "fault",
+    "query",
+    "too_large",
+    "slow_body",
+    "media_type",
+    "unauthorized",
+    "not_found",
+    "method",
+    "reloading",
+    "source",
+    "model_refused",
+    "busy",
+    "no_model",
+    "model_failed",
+    "no_capture",
+    "not_capturing",
+    "table",
+];
 
 /// A request that gets no answer but a reason. The text is what the client reads as `detail`.
 #[derive(Debug, thiserror::Error)]
@@ -154,6 +178,31 @@ impl ApiError {
         }
     }
 
+    /// The reason in a word; one of [`REFUSALS`].
+    pub(crate) const fn reason(&self) -> &'static str {
+        match self {
+            Self::NotJson(_) => "not_json",
+            Self::Broken(_) => "broken",
+            Self::Fault(_) => "fault",
+            Self::Query(_) => "query",
+            Self::TooLarge(_) => "too_large",
+            Self::SlowBody(_) => "slow_body",
+            Self::MediaType(_) => "media_type",
+            Self::Unauthorized => "unauthorized",
+            Self::NotFound(_) => "not_found",
+            Self::Method(_) => "method",
+            Self::Reloading => "reloading",
+            Self::Source(_) => "source",
+            Self::Refused(_) => "model_refused",
+            Self::Busy => "busy",
+            Self::NoModel => "no_model",
+            Self::Model(_) => "model_failed",
+            Self::NoCapture => "no_capture",
+            Self::NotCapturing => "not_capturing",
+            Self::Table(_) => "table",
+        }
+    }
+
     pub(crate) fn detail(&self) -> Detail {
         let (row, field) = match self {
             Self::Fault(fault) => (Some(fault.row), fault.field.clone()),
@@ -169,6 +218,7 @@ impl ApiError {
 
     pub(crate) fn into_response(self) -> Answer {
         let mut response = json(self.status(), &self.detail());
+        response.extensions_mut().insert(Refusal(self.reason()));
         let headers = response.headers_mut();
         match self {
             Self::Method(allow) => {

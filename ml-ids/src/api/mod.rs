@@ -35,6 +35,7 @@ mod predictor;
 mod pulse;
 mod query;
 mod reload;
+mod requests;
 mod routes;
 mod row;
 mod scorer;
@@ -51,13 +52,13 @@ mod window;
 pub use access::{Access, AccessError, AccessFiles, AccessHealth};
 pub use flows::{Flags, FlowSource, OpenFlow, OpenFlows};
 pub use health::{
-    Attach, BlockHealth, Egress, FlowBooks, HookPackets, Ingress, InterfaceHealth, InterfaceState, PacketBooks,
-    QueueHealth, SensorHealth, SensorSnapshot, TableFill, VerdictCounts,
+    Attach, BlockHealth, Egress, FlowBooks, HookPackets, Ingress, InterfaceHealth, InterfaceState, Measures,
+    OpenedAlerts, PacketBooks, QueueHealth, SensorHealth, SensorSnapshot, TableFill, VerdictCounts,
 };
 pub use limits::Limits;
 pub use predictor::{
     ClassDetails, Contribution, Explanation, ModelCard, ModelDetails, ModelSource, ModelWatch, Prediction, Predictor,
-    Refresh, ReloadError, ReloadStatus, Reloaded, ShadowHealth,
+    Refresh, ReloadError, ReloadStatus, Reloaded, ShadowHealth, SourceLooks,
 };
 pub use routes::{Endpoint, ROUTES, Route};
 pub use server::serve;

@@ -21,6 +21,7 @@ use super::{
     limits::{BULK_WORKERS, Limits},
     places::Connections,
     predictor::{ModelSource, ModelWatch, Predictor},
+    requests::Requests,
     units::TimeUnit,
 };
 use crate::{alert::Board, detect::drift::DriftReport};
@@ -36,6 +37,7 @@ pub struct AppState {
     /// Places of streams of lines. Each works by itself: its batches ask the two lanes for a worker.
     pub(crate) streams: Lane,
     pub(crate) connections: Connections,
+    pub(crate) requests: Requests,
     draining: watch::Sender<bool>,
     pub(crate) access: Access,
     pub(super) flows: flows::Cache,
@@ -71,6 +73,7 @@ impl AppState {
             draining: watch::Sender::new(false),
             connections: Connections::new(&limits),
             access: Access::default(),
+            requests: Requests::new(),
             limits,
             flows: flows::Cache::default(),
             flow_source: RwLock::new(None),

@@ -200,7 +200,7 @@ fn start(args: &Args, models: &Models, state: &AppState) -> Result<Running> {
     };
     let watch = Watch { interfaces: args.interfaces.clone(), attach: args.attach, wait: args.wait_for_interface };
     let sensor = Sensor::start(&watch, &options)?;
-    let (sensor_state, stats) = (sensor.state(), Arc::new(Stats::default()));
+    let (sensor_state, stats) = (sensor.state(), Arc::new(Stats::new(args.linger)));
     let names = Arc::clone(&sensor_state);
     let files = sink::log_files(&args.log_dir, args.log_negative_predictions).with_context(|| {
         format!("cannot write logs to {}; choose another place with --log-dir", args.log_dir.display())

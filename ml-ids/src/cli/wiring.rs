@@ -18,8 +18,8 @@ use crate::{
     alert::{Board, store::StoreHealth},
     api::{
         Attach, BlockHealth, Egress, Flags, FlowBooks, FlowSource, HookPackets, Ingress, InterfaceHealth,
-        InterfaceState, ModelWatch, OpenFlow, OpenFlows, PacketBooks, SensorHealth, SensorSnapshot, TableFill,
-        VerdictCounts,
+        InterfaceState, Measures, ModelWatch, OpenFlow, OpenFlows, PacketBooks, SensorHealth, SensorSnapshot,
+        TableFill, VerdictCounts,
     },
     detect::{
         Stats,
@@ -117,6 +117,19 @@ impl SensorHealth for SensorView {
             block: self.responder.state().map_or_else(BlockHealth::default, |state| block(state, &ingress)),
             sinks,
             degraded,
+            measures: Measures {
+                ended: self.stats.ended().map(|(reason, count)| (reason.name(), count)).collect(),
+                other_protocol: verdicts.other_protocol,
+                untrained: verdicts.untrained,
+                alert_classes: self.stats.alert_classes(),
+                alerts: Vec::new(),
+                lost_packets: flows.lost_packets,
+                evicted_packets: flows.evicted_packets,
+                malformed_records: self.state.malformed_records(),
+                sweep_failures: self.state.sweep_failures(),
+                drain: self.state.drain_times(),
+                timing: self.stats.timing().shapes(),
+            },
         }
     }
 }

@@ -10,7 +10,7 @@ use std::{
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
     thread::{self, JoinHandle},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use log::error;
@@ -88,11 +88,16 @@ fn work(
         };
         let mut records = with_company(first, receiver);
         let received = records.len();
+        stats.count_received(&records);
         records.retain(is_judged);
         let judged = records.len();
-        stats.count_received(received, received - judged);
-        match judge.judge(records) {
+        stats.count_other_protocol(received - judged);
+        let began = Instant::now();
+        let outcome = judge.judge(records);
+        let took = began.elapsed();
+        match outcome {
             Ok(Judged { model, verdicts }) => {
+                stats.timing().observe(&verdicts, took, SystemTime::now());
                 if let Some(shadow) = shadow {
                     shadow.offer(&model, verdicts.iter().map(|verdict| (&verdict.features, &verdict.score)));
                 }
@@ -106,6 +111,9 @@ fn work(
                     stats.count_verdict(verdict.alert, verdict.untrained);
                     sinks.write(&verdict, &model);
                     if verdict.alert {
+                        stats.count_alert_class(
+                            model.contract().classes.get(verdict.score.class).map_or("", String::as_str),
+                        );
                         responder.answer(&verdict, &model);
                         desk.observe(&verdict, &model, || sinks.evidence(&verdict, &model));
                     }

@@ -4,6 +4,7 @@ mod clients;
 mod errors;
 mod health;
 mod hostile;
+mod metrics;
 mod model;
 mod reload;
 mod shapes;
