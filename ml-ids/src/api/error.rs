@@ -13,7 +13,7 @@ use super::{
 };
 
 /// Why a request may be refused, as metrics say it: all that [`ApiError::reason`] answers.
-pub(crate) const REFUSALS: [&str; 19] = [
+pub(crate) const REFUSALS: [&str; 22] = [
     "not_json",
     "broken",
     "fault",
@@ -33,6 +33,9 @@ pub(crate) const REFUSALS: [&str; 19] = [
     "no_capture",
     "not_capturing",
     "table",
+    "archive",
+    "stopping",
+    "silent_body",
 ];
 
 /// A request that gets no answer but a reason. The text is what the client reads as `detail`.
@@ -200,6 +203,9 @@ impl ApiError {
             Self::NoCapture => "no_capture",
             Self::NotCapturing => "not_capturing",
             Self::Table(_) => "table",
+            Self::Archive(_) => "archive",
+            Self::Stopping => "stopping",
+            Self::SilentBody(_) => "silent_body",
         }
     }
 
