@@ -34,8 +34,8 @@ pub(crate) const REFUSALS: [&str; 22] = [
     "not_capturing",
     "table",
     "archive",
-    "stopping",
     "silent_body",
+    "stopping",
 ];
 
 /// A request that gets no answer but a reason. The text is what the client reads as `detail`.
@@ -86,11 +86,8 @@ pub(crate) enum ApiError {
     /// 429: all places are taken.
     #[error("too many requests in flight; try again later")]
     Busy,
-    /// 503: the file that alerts are kept in.
-    #[error("the alerts cannot be read: {0}")]
-    Archive(String),
-    /// 404: live flows or alerts of a server that sees none.
-    #[error("this server watches no interface, so it has neither live flows nor alerts; `ml-ids run` has")]
+    /// 404: live flows or alerts of a server that sees no traffic.
+    #[error("this server watches no interface, so it has no flows and no alerts; `ml-ids run` has")]
     NoCapture,
     /// 503: live flows or alerts before the sensor has started.
     #[error("capture is not attached yet; see GET /health")]
@@ -98,6 +95,9 @@ pub(crate) enum ApiError {
     /// 503: the kernel's table cannot be read.
     #[error("the flow table cannot be read: {0}")]
     Table(String),
+    /// 503: the file that alerts are kept in.
+    #[error("the alerts cannot be read: {0}")]
+    Archive(String),
     /// 503: nothing to score with.
     #[error("no model is loaded; see GET /health")]
     NoModel,
@@ -174,7 +174,7 @@ impl ApiError {
             Self::Reloading => StatusCode::CONFLICT,
             Self::Source(_) => StatusCode::BAD_GATEWAY,
             Self::Busy => StatusCode::TOO_MANY_REQUESTS,
-            Self::NoModel | Self::NotCapturing | Self::Table(_) | Self::Archive(_) | Self::Stopping => {
+            Self::NoModel | Self::NotCapturing | Self::Table(_) | Self::Stopping | Self::Archive(_) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::Model(_) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -204,8 +204,8 @@ impl ApiError {
             Self::NotCapturing => "not_capturing",
             Self::Table(_) => "table",
             Self::Archive(_) => "archive",
-            Self::Stopping => "stopping",
             Self::SilentBody(_) => "silent_body",
+            Self::Stopping => "stopping",
         }
     }
 

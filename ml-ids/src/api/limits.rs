@@ -61,6 +61,14 @@ pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection that was answered before its body was read is still read from, so that the client sees the
 /// answer and not a reset.
 pub(super) const LINGER: Duration = Duration::from_secs(2);
+/// Most open flows in one answer.
+pub(super) const FLOWS: usize = 1_000;
+/// Open flows in an answer whose client has not said how many.
+pub(super) const FLOWS_DEFAULT: usize = 20;
+/// How long a look at the open flows holds.
+pub(super) const FLOWS_AGE: Duration = Duration::from_secs(1);
+/// Or that many times what it took, whichever is longer.
+pub(super) const FLOWS_SHARE: u32 = 25;
 /// Requests that read kept alerts at once, each on a thread of its own; above it the answer is 429.
 pub(super) const ALERT_READERS: usize = 4;
 /// Clients that listen to events at once; above it the answer is 429.
@@ -73,14 +81,6 @@ pub(super) const HEARTBEAT: Duration = Duration::from_secs(15);
 pub(super) const RECONNECT: Duration = Duration::from_secs(3);
 /// How long a client may take to hear why it is cut off; it keeps its place meanwhile.
 pub(super) const LAST_WORDS: Duration = Duration::from_secs(5);
-/// Most open flows in one answer.
-pub(super) const FLOWS: usize = 1_000;
-/// Open flows in an answer whose client has not said how many.
-pub(super) const FLOWS_DEFAULT: usize = 20;
-/// How long a look at the open flows holds.
-pub(super) const FLOWS_AGE: Duration = Duration::from_secs(1);
-/// Or that many times what it took, whichever is longer.
-pub(super) const FLOWS_SHARE: u32 = 25;
 /// Features named in the explanation of one flow.
 pub(super) const EXPLAINED_FEATURES: usize = 5;
 /// Longest excerpt of a client's own words in an error, in characters.

@@ -17,12 +17,12 @@ use super::{
 pub enum Endpoint {
     /// `GET /`
     Index,
+    /// `GET /flows`
+    Flows,
     /// `GET /alerts`
     Alerts,
     /// `GET /events`
     Events,
-    /// `GET /flows`
-    Flows,
     /// `GET /health`
     Health,
     /// `GET /health/live`
