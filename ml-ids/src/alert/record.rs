@@ -9,7 +9,7 @@ use super::{
     class::{Severity, techniques},
     seen::Counted,
 };
-use crate::sink::timestamp;
+use crate::sink::{eve::eve_timestamp, timestamp};
 
 /// The label of the alert that says how many others were held back.
 pub const RATE_LABEL: &str = "Alert rate";
@@ -226,7 +226,7 @@ impl AlertChange {
             Value::Object(fields) => fields.clone(),
             _ => Map::new(),
         };
-        fields.insert("timestamp".to_owned(), timestamp(self.at_us).into());
+        fields.insert("timestamp".to_owned(), eve_timestamp(self.at_us).into());
         fields.insert("event_type".to_owned(), "alert".into());
         let mitre = techniques(&alert.label);
         let each = |name: fn(&super::Technique) -> &'static str| -> Vec<String> {
@@ -251,8 +251,8 @@ impl AlertChange {
             "state": alert.state,
             "title": alert.title(),
             "count": alert.count,
-            "first_seen": timestamp(alert.first_seen_us),
-            "last_seen": timestamp(alert.last_seen_us),
+            "first_seen": eve_timestamp(alert.first_seen_us),
+            "last_seen": eve_timestamp(alert.last_seen_us),
             "score": shortest(alert.score),
             "sources": alert.sources,
             "targets": alert.targets,

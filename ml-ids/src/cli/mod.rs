@@ -8,6 +8,7 @@ mod bench;
 mod block;
 mod csv_rows;
 mod decap;
+mod events;
 mod exit;
 mod extract;
 mod hangup;

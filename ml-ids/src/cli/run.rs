@@ -18,6 +18,7 @@ use tokio::{sync::watch, task::JoinHandle, time::interval};
 use super::{
     alerts_args,
     decap::DecapArgs,
+    events::EventArgs,
     exit::Exit,
     hangup::Hangups,
     keep::{KeepArgs, Models},
@@ -105,6 +106,8 @@ pub(super) struct Args {
     #[command(flatten)]
     alerts_kept: alerts_args::KeptArgs,
     #[command(flatten)]
+    events: EventArgs,
+    #[command(flatten)]
     response: response::Args,
     #[command(flatten)]
     listen: ListenArgs,
@@ -184,6 +187,8 @@ struct Running {
     presence: Arc<Mutex<Presence>>,
     /// Keeps the presence up to date.
     reporting: JoinHandle<()>,
+    /// Sends stats events.
+    stats_events: Option<JoinHandle<()>>,
     responder: Arc<Responder>,
 }
 
@@ -209,7 +214,7 @@ fn start(args: &Args, models: &Models, state: &AppState) -> Result<Running> {
     let hub = Arc::new(
         Hub::start(files, move |records| journal.count_judged(records)).context("cannot start the thread of a sink")?,
     );
-    let sinks = Sinks::new(Arc::clone(&hub), Arc::new(move |index| names.interface_name(index)));
+    let sinks = Sinks::new(Arc::clone(&hub), Arc::new(move |index| names.interface_name(index)), args.events.origin());
     let block = args.response.block().map(|options| sensor.filter_maps().map(|maps| (options, maps))).transpose()?;
     let responder = Arc::new(Responder::start(args.response.allow(), block, &args.log_dir)?);
     let drift = Arc::new(DriftWatch::default());
@@ -236,16 +241,18 @@ fn start(args: &Args, models: &Models, state: &AppState) -> Result<Running> {
         sensor_state.memory_bytes() as f64 / f64::from(1 << 20)
     );
     warn_of_blocking(&responder, &sensor_state);
-    state.set_sensor(Arc::new(SensorView {
+    let view = Arc::new(SensorView {
         state: sensor_state,
         stats: Arc::clone(&stats),
         responder: Arc::clone(&responder),
         hub: Arc::clone(&hub),
         board: Arc::clone(&board),
-    }));
+    });
     state.set_alerts(board);
+    let stats_events = args.events.report_stats(Arc::clone(&view));
+    state.set_sensor(view);
     info!("logs go to {}; stop with Ctrl-C", args.log_dir.display());
-    Ok(Running { drain, pipeline, hub, stats, responder, presence, reporting })
+    Ok(Running { drain, pipeline, hub, stats, responder, presence, reporting, stats_events })
 }
 
 /// Notes every few seconds how many flows a kill would lose.
@@ -276,7 +283,8 @@ fn warn_of_blocking(responder: &Responder, state: &SensorState) {
 impl Running {
     /// Detaches and flushes what is not pinned, judges what is left, and closes the books.
     async fn stop(self) -> Result<()> {
-        let Self { drain, pipeline, hub, stats, responder, presence, reporting } = self;
+        let Self { drain, pipeline, hub, stats, responder, presence, reporting, stats_events } = self;
+        stats_events.inspect(JoinHandle::abort);
         reporting.abort();
         // Ends by being aborted; what matters is that it writes no more.
         let _ = reporting.await;

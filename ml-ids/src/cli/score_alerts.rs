@@ -19,7 +19,7 @@ use crate::{
         Capture, Replay,
         pipeline::{self, Options},
     },
-    sink::verdict_event,
+    sink::eve::{self, Place},
 };
 
 /// Alerts that are sorted by their beginning before they are written; beyond, memory counts more than order.
@@ -84,7 +84,12 @@ impl<W: Write> Told<W> {
             let now_us = self.clock.at(sighting.end_us);
             let _looked = self.alerts.tick(now_us, &mut self.changes);
             if verdict.alert {
-                self.alerts.observe(&sighting, now_us, || verdict_event(verdict, model, None), &mut self.changes);
+                self.alerts.observe(
+                    &sighting,
+                    now_us,
+                    || eve::verdict(verdict, model, &Place::default()),
+                    &mut self.changes,
+                );
             }
             self.sort_out()?;
         }

@@ -89,7 +89,9 @@ fn work(
         let mut records = with_company(first, receiver);
         let received = records.len();
         stats.count_received(&records);
-        records.retain(is_judged);
+        for record in records.extract_if(.., |record| !is_judged(record)) {
+            sinks.write_unjudged(&record);
+        }
         let judged = records.len();
         stats.count_other_protocol(received - judged);
         let began = Instant::now();

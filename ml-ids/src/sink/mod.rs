@@ -6,23 +6,28 @@
 
 mod console;
 mod counters;
-mod eve;
+pub mod eve;
 mod event;
 mod feed;
 mod hub;
 mod log_file;
+mod node;
 mod outlet;
 
 use std::{io, path::Path, sync::Arc};
 
-pub(crate) use console::protocol_name;
 pub use counters::SinkState;
-pub(crate) use eve::{timestamp, verdict as verdict_event};
+pub(crate) use eve::{protocol_name, timestamp};
 pub use event::{Event, EventKind, Kinds};
 pub use feed::{FEED_KINDS, Feed};
 pub use hub::{First, Hub, Port, QUEUE_EVENTS, Sink, Undelivered};
 pub use log_file::LogFile;
+pub use node::node_name;
 
+use ml_ids_common::FlowRecord;
+use serde_json::Value;
+
+use self::eve::Place;
 use crate::{detect::Verdict, model::Model};
 
 /// File that holds every verdict that passed its threshold.
@@ -50,35 +55,59 @@ pub fn log_files(directory: &Path, negative: bool) -> io::Result<Vec<(Port, Box<
     Ok(files)
 }
 
+/// Where all events of this sensor come from.
+#[derive(Clone, Debug, Default)]
+pub struct Origin {
+    /// The sensor's name.
+    pub host: String,
+    /// The seed of Community IDs.
+    pub community_id_seed: u16,
+}
+
 /// What the scoring thread hands verdicts to.
 #[derive(Clone)]
 pub struct Sinks {
     hub: Arc<Hub>,
     interfaces: InterfaceNames,
+    origin: Origin,
 }
 
 impl Sinks {
     /// Renders events for the sinks of `hub`.
     #[must_use]
-    pub fn new(hub: Arc<Hub>, interfaces: InterfaceNames) -> Self {
-        Self { hub, interfaces }
+    pub const fn new(hub: Arc<Hub>, interfaces: InterfaceNames, origin: Origin) -> Self {
+        Self { hub, interfaces, origin }
     }
 
     /// Hands a verdict to every sink that wants it.
     pub fn write(&self, verdict: &Verdict, model: &Model) {
         console::write(verdict, model);
         let kind = if verdict.alert { EventKind::Positive } else { EventKind::Negative };
+        self.emit(kind, &verdict.record, |place| eve::verdict(verdict, model, place));
+        self.emit(EventKind::Flow, &verdict.record, |place| eve::judged_flow(verdict, model, place));
+    }
+
+    /// Hands a flow that no model judges to every sink that wants flows.
+    pub fn write_unjudged(&self, record: &FlowRecord) {
+        self.emit(EventKind::Flow, record, |place| eve::flow(record, place));
+    }
+
+    fn emit(&self, kind: EventKind, record: &FlowRecord, render: impl FnOnce(&Place<'_>) -> Value) {
         if self.hub.wants(kind) {
-            let interface = (self.interfaces)(verdict.record.state().interface);
-            self.hub.emit(&Event::new(kind, &eve::verdict(verdict, model, interface.as_deref())));
+            self.hub.emit(&Event::new(kind, &self.at_place(record, render)));
         }
+    }
+
+    fn at_place(&self, record: &FlowRecord, render: impl FnOnce(&Place<'_>) -> Value) -> Value {
+        let interface = (self.interfaces)(record.state().interface);
+        let Origin { host, community_id_seed } = &self.origin;
+        render(&Place { host, interface: interface.as_deref(), community_id_seed: *community_id_seed })
     }
 
     /// The event of a verdict, to show what an alert rests on.
     #[must_use]
-    pub fn evidence(&self, verdict: &Verdict, model: &Model) -> serde_json::Value {
-        let interface = (self.interfaces)(verdict.record.state().interface);
-        eve::verdict(verdict, model, interface.as_deref())
+    pub fn evidence(&self, verdict: &Verdict, model: &Model) -> Value {
+        self.at_place(&verdict.record, |place| eve::verdict(verdict, model, place))
     }
 
     /// Says that so many more records are dealt with.
