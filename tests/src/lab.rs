@@ -149,6 +149,8 @@ impl Lab {
         };
         let mut command = Command::new("ip");
         command.args(["netns", "exec", name]).args(argv);
+        // Not that of the machine.
+        command.env("ML_IDS_STATE_DIR", self.directory.join("state"));
         command
     }
 

@@ -2,13 +2,16 @@
 //! of network namespaces with what measures in them.
 
 pub mod agent;
+pub mod fever;
 pub mod flows;
 pub mod lab;
 pub mod load;
 pub mod onnx;
+pub mod prometheus;
 pub mod records;
 pub mod registry;
 pub mod sensor;
+pub mod servers;
 pub mod tally;
 pub mod tcx;
 pub mod training;

@@ -160,6 +160,17 @@ impl Tools {
         Ok(printed.lines().last().unwrap_or_default().to_owned())
     }
 
+    /// Moves an alias, as whoever has no MLflow of his own does.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub fn move_alias(&self, lab: &Lab, name: &str, alias: &str, version: &str) -> Result<()> {
+        let body = serde_json::json!({ "name": name, "alias": alias, "version": version }).to_string();
+        let url = format!("{MLFLOW}/api/2.0/mlflow/registered-models/alias");
+        let post = ["curl", "-sSf", "--max-time", "60", "-H", "content-type: application/json", "-d", &body, &url];
+        lab.succeed(Side::Server, &post).map(drop)
+    }
+
     /// A variant of the default model in the laboratory's directory. Returns its path.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ use std::{fs, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
+use time::{OffsetDateTime, macros::format_description};
 
 use crate::{
     binary,
@@ -84,6 +85,18 @@ pub fn wait_for_state(lab: &Lab, name: &str, state: &str) -> Result<Value> {
     })
     .with_context(|| format!("{name} is not {state} but {found}\n{}", lab.log("sensor")))?;
     Ok(found)
+}
+
+/// The time of an event, in seconds since 1970.
+///
+/// # Errors
+/// When it is not written as Suricata writes times.
+pub fn unix_seconds(time: &str) -> Result<f64> {
+    let format = format_description!(
+        "[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6][offset_hour sign:mandatory][offset_minute]"
+    );
+    let time = OffsetDateTime::parse(time, format).with_context(|| time.to_owned())?;
+    Ok(time.unix_timestamp_nanos() as f64 / 1e9)
 }
 
 /// All events of both logs.

@@ -28,8 +28,8 @@ pub fn live_flows(events: &[Value]) -> BTreeMap<String, Vec<Tally>> {
         flows.entry(name).or_default().push([
             number("/flow/pkts_toserver"),
             number("/flow/pkts_toclient"),
-            number("/flow/bytes_toserver"),
-            number("/flow/bytes_toclient"),
+            number("/flow/payload_bytes_toserver"),
+            number("/flow/payload_bytes_toclient"),
         ]);
     }
     flows

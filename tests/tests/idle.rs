@@ -14,7 +14,6 @@ use ml_ids_tests::{
     sensor,
 };
 use serde_json::Value;
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// Ticks of CPU time in five idle seconds, of 500: less than one in a hundred.
 const MOST_IDLE_TICKS: u64 = 4;
@@ -76,7 +75,7 @@ fn a_flow_is_in_the_log_within_milliseconds_of_the_end_of_its_linger_time() -> R
             let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64();
             if event.pointer("/flow/reason").and_then(Value::as_str) == Some("rst") {
                 let last = event.pointer("/flow/end").and_then(Value::as_str).context("no flow.end")?;
-                let last = OffsetDateTime::parse(last, &Rfc3339)?.unix_timestamp_nanos() as f64 / 1e9;
+                let last = sensor::unix_seconds(last)?;
                 delays.push(now - last - LINGER);
             }
         }

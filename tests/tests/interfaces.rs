@@ -55,7 +55,7 @@ fn seen(events: &[Value], port: u16) -> Seen {
         let number = |name: &str| event["flow"][name].as_u64().unwrap_or(u64::MAX);
         seen.to += number("pkts_toserver");
         seen.from += number("pkts_toclient");
-        seen.bytes_to += number("bytes_toserver");
+        seen.bytes_to += number("payload_bytes_toserver");
         let interface = event["in_iface"].as_str().unwrap_or("?").to_owned();
         if !seen.interfaces.contains(&interface) {
             seen.interfaces.push(interface);

@@ -165,8 +165,7 @@ fn a_port_scan_alerts_within_two_seconds_of_its_first_finished_flow() -> Result<
     let text = fs::read_to_string(&log)?;
     let alert: Value = serde_json::from_str(text.lines().next().context("empty log")?)?;
     let end = alert.pointer("/flow/end").and_then(Value::as_str).context("no flow.end")?;
-    let end = time::OffsetDateTime::parse(end, &time::format_description::well_known::Rfc3339)?;
-    let delay = seen - end.unix_timestamp_nanos() as f64 / 1e9;
+    let delay = seen - sensor::unix_seconds(end)?;
     eprintln!("first alert {delay:.2} s after the last packet of its flow: {}", alert["ml"]["label"]);
     ensure!(
         delay < 2.0 + 1.0,

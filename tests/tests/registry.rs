@@ -92,7 +92,7 @@ fn a_sensor_follows_an_alias_while_traffic_flows_and_outlives_the_server() -> Re
     ensure!(refused["model"]["version"] == "two" && refused["status"] == "degraded", "{refused}");
     let answer = lab.succeed(Side::Server, &["curl", "-sS", "-X", "POST", "-w", " %{http_code}", RELOAD])?;
     ensure!(answer.contains("profile cic2017") && answer.ends_with(" 422"), "{answer}");
-    tools.registry(&lab, &["alias", "ids", "prod", "2"], &[])?;
+    tools.move_alias(&lab, "ids", "prod", "2")?;
     wait_for(&lab, "the way back", |health| !says(health, "profile cic2017"))?;
 
     // The shadow is the first model: it calls attacks otherwise than the second.
@@ -157,7 +157,7 @@ fn follow_at_a_signal(tools: &Tools, lab: &mut Lab, run: &[&str]) -> Result<()> 
         [8000, 8001].iter().all(|port| kept(lab, *port).is_ok_and(|model| model["version"] == version))
     };
     wait_until(LIMIT, || both(lab, "one")).with_context(|| lab.log("serve"))?;
-    tools.registry(lab, &["alias", "ids", "prod", "2"], &[])?;
+    tools.move_alias(lab, "ids", "prod", "2")?;
     let before = kept(lab, 8000)?;
     ensure!(before["refresh"]["interval_seconds"].is_null() && before["refresh"]["outcome"] == "loaded", "{before}");
     ensure!(both(lab, "one"), "followed unasked: {}{}", lab.log("sensor"), lab.log("serve"));

@@ -10,6 +10,10 @@ use hyper::Method;
 pub enum Endpoint {
     /// `GET /`
     Index,
+    /// `GET /alerts`
+    Alerts,
+    /// `GET /events`
+    Events,
     /// `GET /features`
     Features,
     /// `GET /flows`
@@ -102,7 +106,7 @@ pub const ANY: [Reply; 3] = [
 pub const UNAUTHORIZED: Reply = error(401, "the server asks for a token, and there was none that it accepts");
 
 /// All endpoints.
-pub static ROUTES: [Route; 11] = [
+pub static ROUTES: [Route; 13] = [
     Route {
         method: Method::GET,
         path: "/",
@@ -156,6 +160,47 @@ pub static ROUTES: [Route; 11] = [
         parameters: &[],
         body: &[],
         answers: &[ok("the table", &[Media(JSON, "Features")]), UNCHANGED],
+    },
+    Route {
+        method: Method::GET,
+        path: "/alerts",
+        endpoint: Endpoint::Alerts,
+        summary: "what the sensor has found",
+        parameters: &[
+            Parameter { name: "since", schema: "Since", meaning: "seen then or later" },
+            Parameter { name: "label", schema: "Text", meaning: "the class, or how its name begins" },
+            Parameter { name: "severity", schema: "Severity", meaning: "so grave or graver" },
+            Parameter { name: "limit", schema: "AlertLimit", meaning: "how many" },
+            Parameter { name: "before", schema: "AlertNumber", meaning: "opened before the alert of this number" },
+            Parameter { name: "merged", schema: "Merged", meaning: "1: those as well that are part of another now" },
+            Parameter { name: "id", schema: "AlertNumber", meaning: "the alert of this number alone, with its event" },
+        ],
+        body: &[],
+        answers: &[
+            ok("the alerts, the newest first", &[Media(JSON, "Alerts")]),
+            error(404, "the server watches no interface"),
+            error(422, "a parameter that makes no sense"),
+            error(429, "too many are reading alerts"),
+            error(503, "capture is not attached yet, or the alerts cannot be read"),
+        ],
+    },
+    Route {
+        method: Method::GET,
+        path: "/events",
+        endpoint: Endpoint::Events,
+        summary: "what happens, as it happens",
+        parameters: &[
+            Parameter { name: "types", schema: "EventTypes", meaning: "which events, separated by commas" },
+            Parameter { name: "after", schema: "AlertNumber", meaning: "first the alerts that have changed since" },
+        ],
+        body: &[],
+        answers: &[
+            ok("a stream of server-sent events that does not end", &[Media("text/event-stream", "Text")]),
+            error(404, "the server watches no interface"),
+            error(422, "a parameter that makes no sense"),
+            error(429, "too many are listening"),
+            error(503, "capture is not attached yet"),
+        ],
     },
     Route {
         method: Method::GET,

@@ -9,7 +9,34 @@ use serde::Serialize;
 use super::{
     answer::{Answer, json},
     limits::{QUOTED_CHARACTERS, RETRY_AFTER},
+    requests::Refusal,
 };
+
+/// Why a request may be refused, as metrics say it: all that [`ApiError::reason`] answers.
+pub(crate) const REFUSALS: [&str; 22] = [
+    "not_json",
+    "broken",
+    "fault",
+    "query",
+    "too_large",
+    "slow_body",
+    "media_type",
+    "unauthorized",
+    "not_found",
+    "method",
+    "reloading",
+    "source",
+    "model_refused",
+    "busy",
+    "no_model",
+    "model_failed",
+    "no_capture",
+    "not_capturing",
+    "table",
+    "archive",
+    "silent_body",
+    "stopping",
+];
 
 /// A request that gets no answer but a reason. The text is what the client reads as `detail`.
 #[derive(Debug, thiserror::Error)]
@@ -59,15 +86,18 @@ pub(crate) enum ApiError {
     /// 429: all places are taken.
     #[error("too many requests in flight; try again later")]
     Busy,
-    /// 404: live flows of a server that sees none.
-    #[error("this server watches no interface, so it has no live flows; `ml-ids run` has")]
+    /// 404: live flows or alerts of a server that sees no traffic.
+    #[error("this server watches no interface, so it has no flows and no alerts; `ml-ids run` has")]
     NoCapture,
-    /// 503: live flows before the sensor has started.
+    /// 503: live flows or alerts before the sensor has started.
     #[error("capture is not attached yet; see GET /health")]
     NotCapturing,
     /// 503: the kernel's table cannot be read.
     #[error("the flow table cannot be read: {0}")]
     Table(String),
+    /// 503: the file that alerts are kept in.
+    #[error("the alerts cannot be read: {0}")]
+    Archive(String),
     /// 503: nothing to score with.
     #[error("no model is loaded; see GET /health")]
     NoModel,
@@ -144,8 +174,38 @@ impl ApiError {
             Self::Reloading => StatusCode::CONFLICT,
             Self::Source(_) => StatusCode::BAD_GATEWAY,
             Self::Busy => StatusCode::TOO_MANY_REQUESTS,
-            Self::NoModel | Self::NotCapturing | Self::Table(_) | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoModel | Self::NotCapturing | Self::Table(_) | Self::Stopping | Self::Archive(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Model(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// The reason in a word; one of [`REFUSALS`].
+    pub(crate) const fn reason(&self) -> &'static str {
+        match self {
+            Self::NotJson(_) => "not_json",
+            Self::Broken(_) => "broken",
+            Self::Fault(_) => "fault",
+            Self::Query(_) => "query",
+            Self::TooLarge(_) => "too_large",
+            Self::SlowBody(_) => "slow_body",
+            Self::MediaType(_) => "media_type",
+            Self::Unauthorized => "unauthorized",
+            Self::NotFound(_) => "not_found",
+            Self::Method(_) => "method",
+            Self::Reloading => "reloading",
+            Self::Source(_) => "source",
+            Self::Refused(_) => "model_refused",
+            Self::Busy => "busy",
+            Self::NoModel => "no_model",
+            Self::Model(_) => "model_failed",
+            Self::NoCapture => "no_capture",
+            Self::NotCapturing => "not_capturing",
+            Self::Table(_) => "table",
+            Self::Archive(_) => "archive",
+            Self::SilentBody(_) => "silent_body",
+            Self::Stopping => "stopping",
         }
     }
 
@@ -164,6 +224,7 @@ impl ApiError {
 
     pub(crate) fn into_response(self) -> Answer {
         let mut response = json(self.status(), &self.detail());
+        response.extensions_mut().insert(Refusal(self.reason()));
         let headers = response.headers_mut();
         match self {
             Self::Method(allow) => {
@@ -174,7 +235,7 @@ impl ApiError {
             Self::Unauthorized => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
-            Self::Busy | Self::NoModel | Self::NotCapturing | Self::Table(_) => {
+            Self::Busy | Self::NoModel | Self::NotCapturing | Self::Table(_) | Self::Archive(_) => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER.as_secs()));
             }
             // What is left of the body cannot be told from a next request, or is not worth reading.

@@ -2,7 +2,6 @@
 //!
 //! An endpoint takes a place of its own (they are open for hours), makes the answer, spawns a task that sends events
 //! until [`closed`](tokio::sync::mpsc::Sender::closed) or the server drains, and drops the sender.
-#![cfg_attr(not(test), expect(dead_code, reason = "for endpoints that push"))]
 
 use std::time::Duration;
 

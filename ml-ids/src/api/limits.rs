@@ -69,6 +69,18 @@ pub(super) const FLOWS_DEFAULT: usize = 20;
 pub(super) const FLOWS_AGE: Duration = Duration::from_secs(1);
 /// Or that many times what it took, whichever is longer.
 pub(super) const FLOWS_SHARE: u32 = 25;
+/// Requests that read kept alerts at once, each on a thread of its own; above it the answer is 429.
+pub(super) const ALERT_READERS: usize = 4;
+/// Clients that listen to events at once; above it the answer is 429.
+pub(super) const SUBSCRIBERS: usize = 32;
+/// Events that wait for a client that reads slowly, besides those in the ring of its kind.
+pub(super) const EVENTS_AHEAD: usize = 64;
+/// Longest silence of a stream of events.
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(15);
+/// How long a client that was cut off from events waits before it comes again.
+pub(super) const RECONNECT: Duration = Duration::from_secs(3);
+/// How long a client may take to hear why it is cut off; it keeps its place meanwhile.
+pub(super) const LAST_WORDS: Duration = Duration::from_secs(5);
 /// Features named in the explanation of one flow.
 pub(super) const EXPLAINED_FEATURES: usize = 5;
 /// Longest excerpt of a client's own words in an error, in characters.

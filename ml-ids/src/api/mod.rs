@@ -13,6 +13,7 @@
 //! [`SensorHealth`].
 
 mod access;
+mod alerts;
 mod answer;
 mod body;
 mod catalogue;
@@ -22,12 +23,14 @@ mod events;
 mod features;
 mod fixed;
 mod flows;
+mod follow;
 mod health;
 mod index;
 mod limits;
 mod metrics;
 mod model;
 mod openapi;
+mod parameters;
 mod places;
 mod predict;
 mod predict_body;
@@ -36,6 +39,7 @@ mod predictor;
 mod pulse;
 mod query;
 mod reload;
+mod requests;
 mod routes;
 mod row;
 mod scorer;
@@ -54,13 +58,13 @@ pub use access::{Access, AccessError, AccessFiles, AccessHealth};
 pub use catalogue::{ANY, Endpoint, Media, Parameter, ROUTES, Reply, Route, UNAUTHORIZED};
 pub use flows::{Flags, FlowSource, OpenFlow, OpenFlows};
 pub use health::{
-    Attach, BlockHealth, Egress, FlowBooks, HookPackets, Ingress, InterfaceHealth, InterfaceState, PacketBooks,
-    QueueHealth, SensorHealth, SensorSnapshot, TableFill, VerdictCounts,
+    Attach, BlockHealth, Egress, FlowBooks, HookPackets, Ingress, InterfaceHealth, InterfaceState, Measures,
+    OpenedAlerts, PacketBooks, QueueHealth, SensorHealth, SensorSnapshot, TableFill, VerdictCounts,
 };
 pub use limits::Limits;
 pub use predictor::{
     ClassDetails, Contribution, Explanation, ModelCard, ModelDetails, ModelSource, ModelWatch, Prediction, Predictor,
-    Refresh, ReloadError, ReloadStatus, Reloaded, ShadowHealth,
+    Refresh, ReloadError, ReloadStatus, Reloaded, ShadowHealth, SourceLooks,
 };
 pub use server::serve;
 pub use state::AppState;

@@ -97,6 +97,22 @@ pub trait ModelSource: Send + Sync {
 
     /// How the model that only watches compares, if there is one.
     fn shadow(&self) -> Option<ShadowHealth>;
+
+    /// What came of looks at the source, in numbers; `None` where nobody counts.
+    fn looks(&self) -> Option<SourceLooks> {
+        None
+    }
+}
+
+/// The looks at a source. Counters count since the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SourceLooks {
+    /// Looks by what they led to.
+    pub outcomes: Vec<(&'static str, u64)>,
+    /// What may be wrong with the source, and whether it is now.
+    pub troubles: Vec<(&'static str, bool)>,
+    /// When the source last had a model that was let in, seconds since 1970; 0 if it never had one.
+    pub well_at: u64,
 }
 
 /// How the source of the model is looked at.

@@ -5,20 +5,26 @@ use std::{convert::Infallible, sync::Arc};
 use hyper::{Method, Request, body::Incoming};
 
 use super::{
+    alerts,
     answer::Answer,
     catalogue::{Endpoint, ROUTES},
     error::{ApiError, quoted},
-    features, flows, health, index, metrics, model, openapi, predict, reload,
+    features, flows, follow, health, index, metrics, model, openapi, predict, reload,
     state::AppState,
 };
 
 /// Answers any request. Faults are answers too.
 pub(crate) async fn answer(state: Arc<AppState>, request: Request<Incoming>) -> Result<Answer, Infallible> {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let response = match state.access.admit(&path, request.headers()).and_then(|()| find(&method, &path)) {
+    let begun = state.requests.begin();
+    let found = find(&method, &path);
+    let endpoint = found.as_ref().ok().copied();
+    let response = match state.access.admit(&path, request.headers()).and(found) {
         Ok(Endpoint::Features) => features::features(request.headers()),
         Ok(Endpoint::OpenApi) => openapi::openapi(request.headers()),
         Ok(Endpoint::Index) => index::index(request.headers()),
+        Ok(Endpoint::Alerts) => alerts::alerts(&state, request.uri().query()).await.unwrap_or_else(refuse),
+        Ok(Endpoint::Events) => follow::events(&state, &request).unwrap_or_else(refuse),
         Ok(Endpoint::Health) => health::health(&state),
         Ok(Endpoint::Live) => health::live(),
         Ok(Endpoint::Ready) => health::ready(&state),
@@ -29,6 +35,7 @@ pub(crate) async fn answer(state: Arc<AppState>, request: Request<Incoming>) -> 
         Ok(Endpoint::Reload) => reload::reload(&state).await.unwrap_or_else(refuse),
         Err(error) => refuse(error),
     };
+    begun.answered(endpoint, &response);
     log::debug!("{method} {} answered {}", quoted(&path), response.status());
     Ok(response)
 }

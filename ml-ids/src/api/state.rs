@@ -13,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::{
     access::Access,
+    alerts::Alerting,
     body::BodyBudget,
     error::ApiError,
     flows::{self, FlowSource},
@@ -20,9 +21,10 @@ use super::{
     limits::{BULK_WORKERS, Limits},
     places::Connections,
     predictor::{ModelSource, ModelWatch, Predictor},
+    requests::Requests,
     units::TimeUnit,
 };
-use crate::detect::drift::DriftReport;
+use crate::{alert::Board, detect::drift::DriftReport};
 
 /// Everything behind the endpoints. One for a process, shared by all connections.
 pub struct AppState {
@@ -35,6 +37,7 @@ pub struct AppState {
     /// Places of streams of lines. Each works by itself: its batches ask the two lanes for a worker.
     pub(crate) streams: Lane,
     pub(crate) connections: Connections,
+    pub(crate) requests: Requests,
     draining: watch::Sender<bool>,
     pub(crate) access: Access,
     pub(super) flows: flows::Cache,
@@ -44,6 +47,7 @@ pub struct AppState {
     flow_source: RwLock<Option<Arc<dyn FlowSource>>>,
     watch: RwLock<Option<Arc<dyn ModelWatch>>>,
     source: RwLock<Option<Arc<dyn ModelSource>>>,
+    alerts: RwLock<Option<Arc<Alerting>>>,
 }
 
 /// Where the model is on its way.
@@ -69,6 +73,7 @@ impl AppState {
             draining: watch::Sender::new(false),
             connections: Connections::new(&limits),
             access: Access::default(),
+            requests: Requests::new(),
             limits,
             flows: flows::Cache::default(),
             flow_source: RwLock::new(None),
@@ -77,6 +82,7 @@ impl AppState {
             sensor: RwLock::new(None),
             watch: RwLock::new(None),
             source: RwLock::new(None),
+            alerts: RwLock::new(None),
         }
     }
 
@@ -121,6 +127,16 @@ impl AppState {
     /// Lets `POST /model/reload` ask for another model, and `GET /model` and `/health` show how that went.
     pub fn set_model_source(&self, source: Arc<dyn ModelSource>) {
         *self.source.write().unwrap_or_else(PoisonError::into_inner) = Some(source);
+    }
+
+    /// Lets `GET /alerts` and `/events` show the sensor's alerts.
+    pub fn set_alerts(&self, alerts: Arc<Board>) {
+        *self.alerts.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(Alerting::new(alerts)));
+    }
+
+    /// The sensor's alerts; `None` before it runs, and without one.
+    pub(crate) fn alerts(&self) -> Option<Arc<Alerting>> {
+        self.alerts.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn slot(&self) -> Slot {

@@ -6,7 +6,7 @@ use std::{
     hash::{BuildHasher as _, RandomState},
     hint::black_box,
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -17,13 +17,13 @@ use super::{hangup::Hangups, source::ModelArgs};
 use crate::{
     api::{
         AppState, ClassDetails, Contribution, Explanation, ModelCard, ModelDetails, ModelSource, Prediction, Predictor,
-        Refresh, ReloadError, ReloadStatus, Reloaded, ShadowHealth,
+        Refresh, ReloadError, ReloadStatus, Reloaded, ShadowHealth, SourceLooks,
     },
     detect::{Shadow, ShadowCounts},
     features::{FEATURE_COUNT, FeatureVector},
     model::{
-        Keeper, KeeperOptions, Live, Model, ModelError, ModelHandle, Reason, RefreshError, Refreshed, Source, Space,
-        described,
+        Keeper, KeeperOptions, Live, Model, ModelError, ModelHandle, Outcome, Reason, RefreshError, Refreshed, Source,
+        Space, described,
     },
 };
 
@@ -222,6 +222,17 @@ impl ModelSource for Models {
             failures: looks.failures,
             next_look: looks.next,
         }
+    }
+
+    fn looks(&self) -> Option<SourceLooks> {
+        let looks = self.keeper.looks();
+        let failed = Outcome::ALL.into_iter().filter(|outcome| matches!(outcome, Outcome::Failed(_)));
+        let well_at = looks.well_at.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        Some(SourceLooks {
+            outcomes: Outcome::ALL.iter().map(|outcome| outcome.name()).zip(looks.counts).collect(),
+            troubles: failed.map(|outcome| (outcome.name(), looks.outcome == outcome)).collect(),
+            well_at: well_at.unwrap_or_default().as_secs(),
+        })
     }
 
     fn shadow(&self) -> Option<ShadowHealth> {

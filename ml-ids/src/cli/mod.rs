@@ -1,25 +1,33 @@
 //! The command line: one file a command. Exit codes: 0 done, 1 failed at run time, 2 wrong usage, 3 input unreadable or
 //! malformed.
 
+mod alerts;
+mod alerts_args;
+mod alerts_print;
 mod bench;
 mod block;
 mod csv_rows;
 mod decap;
+mod events;
 mod exit;
 mod extract;
 mod hangup;
 mod keep;
 mod load;
+mod logging;
 mod model;
 mod presence;
 mod response;
 mod rows;
 mod run;
 mod score;
+mod score_alerts;
 mod score_capture;
 mod serve;
+mod sinks;
 mod source;
 mod speed;
+mod state_dir;
 mod tally;
 mod unpin;
 mod wiring;
@@ -27,6 +35,7 @@ mod wiring;
 use std::{env, process::ExitCode};
 
 use clap::{Arg, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, builder::Resettable};
+use logging::LogFormat;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -34,10 +43,12 @@ Examples:
   ml-ids serve                                 the API alone, no capture, no privileges
   ml-ids extract capture.pcap -o flows.csv     78 features of every flow
   ml-ids score capture.pcap                    the same with verdicts
+  ml-ids score capture.pcap --alerts           the alerts that a sensor would have made of it
   ml-ids model inspect embedded                what the built-in model is
   ml-ids model check mlflow:ids@candidate      whether a model fits
   ml-ids unpin                                 detach what `run --pin` has left attached
   ml-ids block list                            what a sensor that runs with --block drops
+  ml-ids alerts list                           the alerts that a sensor has kept
 
 RUST_LOG sets the log level (error, warn, info, debug); RUST_LOG=info,verdict=warn shows alerts only.";
 
@@ -45,6 +56,9 @@ RUST_LOG sets the log level (error, warn, info, debug); RUST_LOG=info,verdict=wa
 #[derive(Parser)]
 #[command(name = "ml-ids", version, after_help = EXAMPLES)]
 struct Cli {
+    /// How the log on standard error is written
+    #[arg(long, global = true, value_enum, default_value_t, env = "ML_IDS_LOG_FORMAT")]
+    log_format: LogFormat,
     #[command(subcommand)]
     command: Command,
 }
@@ -58,6 +72,7 @@ enum Command {
     Model(model::ModelArgs),
     Unpin(unpin::Args),
     Block(block::Args),
+    Alerts(alerts::Args),
     #[command(hide = true)]
     Bench(bench::Args),
 }
@@ -65,8 +80,8 @@ enum Command {
 /// Runs the command that the command line names.
 #[must_use]
 pub fn main() -> ExitCode {
-    let command = parse().command;
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
+    let Cli { log_format, command } = parse();
+    logging::start(log_format);
     let result = match command {
         Command::Run(args) => run::run(*args),
         Command::Serve(args) => serve::run(args),
@@ -75,6 +90,7 @@ pub fn main() -> ExitCode {
         Command::Model(args) => model::run(&args),
         Command::Unpin(args) => unpin::run(&args),
         Command::Block(args) => block::run(&args),
+        Command::Alerts(args) => alerts::run(&args),
         Command::Bench(args) => bench::run(&args),
     };
     let exit = result.unwrap_or_else(|error| {
@@ -91,6 +107,7 @@ fn parse() -> Cli {
         _ => arg,
     };
     let matches = Cli::command()
+        .mut_args(unless_empty)
         .mut_subcommands(|command| command.mut_args(unless_empty).mut_subcommands(|inner| inner.mut_args(unless_empty)))
         .get_matches();
     Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())

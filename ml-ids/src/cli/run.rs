@@ -16,17 +16,21 @@ use ml_ids_common::{Counters, FlowCounters};
 use tokio::{sync::watch, task::JoinHandle, time::interval};
 
 use super::{
+    alerts_args,
     decap::DecapArgs,
+    events::EventArgs,
     exit::Exit,
     hangup::Hangups,
     keep::{KeepArgs, Models},
     presence::{PERIOD, Presence},
     response,
     serve::{ListenArgs, reload_access},
+    sinks::SinkArgs,
     source::ModelArgs,
     wiring::{FlowView, SensorView, shutdown_signal},
 };
 use crate::{
+    alert::Desk,
     api::{self, AppState, Limits},
     detect::{Judge, Pipeline, Stats, StatsSnapshot, Watchers, drift::DriftWatch},
     respond::{BlockOptions, BlockState, Responder},
@@ -34,7 +38,7 @@ use crate::{
         AttachMode, Drain, DrainReport, InterfacePattern, Options, PIN_DIRECTORY, Sensor, SensorError, SensorState,
         Watch, default_interface,
     },
-    sink::{self, Hub, Sinks},
+    sink::{self, Connected, Hub, Sinks},
 };
 
 const EXAMPLES: &str = "\
@@ -45,6 +49,7 @@ Examples:
   ml-ids run -i eth0 --model forest.onnx --log-dir /var/log/ml-ids
   ml-ids run -i eth0 --model mlflow:ids@production --model-refresh 1m --shadow mlflow:ids@candidate
   ml-ids run -i eth0 --pin                     goes on with the same flows after a restart or an upgrade
+  ml-ids run -i eth0 --sink syslog+tcp://logs.example:601 --sink 'nats://bus.example/site?types=alert,stats'
   ml-ids run -i eth0 --ignore udp:53 --allow 10.0.0.0/8
   ml-ids run -i eth0 --block-dry-run           what would be blocked
   ml-ids run -i eth0 --block --block-ttl 1h    block the sources of alerts";
@@ -90,14 +95,22 @@ pub(super) struct Args {
     /// Where to pin: a directory of a BPF file system
     #[arg(long, value_name = "DIR", default_value = PIN_DIRECTORY, requires = "pin")]
     pin_dir: PathBuf,
-    /// Where positive_predictions.log, negative_predictions.log and block_events.log go
+    /// Where positive_predictions.log, negative_predictions.log, eve.json and block_events.log go
     #[arg(long, value_name = "DIR", env = "LOG_DIR", default_value = "logs")]
     log_dir: PathBuf,
     /// Log verdicts that are no alerts, too
     #[arg(long, env = "LOG_NEGATIVE_PREDICTIONS", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
     log_negative_predictions: bool,
     #[command(flatten)]
+    sinks: SinkArgs,
+    #[command(flatten)]
     decap: DecapArgs,
+    #[command(flatten)]
+    alert_rules: alerts_args::RuleArgs,
+    #[command(flatten)]
+    alerts_kept: alerts_args::KeptArgs,
+    #[command(flatten)]
+    events: EventArgs,
     #[command(flatten)]
     response: response::Args,
     #[command(flatten)]
@@ -125,6 +138,10 @@ async fn watch_interfaces(mut args: Args) -> Result<Exit> {
             Err(error) => return Ok(usage(&error)),
         }
     }
+    let further = match args.sinks.open() {
+        Ok(further) => further,
+        Err(error) => return Ok(usage(&error)),
+    };
     let (mut shutdown, hangups) = (shutdown_signal()?, Hangups::listen()?);
     let (listener, access) = match args.listen.open().await {
         Ok(open) => open,
@@ -145,7 +162,7 @@ async fn watch_interfaces(mut args: Args) -> Result<Exit> {
             eprintln!("error: {error:#}");
             Exit::BadInput
         }
-        Some(Ok(models)) => match start(&args, &models, &state) {
+        Some(Ok(models)) => match start(&args, further, &models, &state, &hangups) {
             Ok(running) => {
                 // The sender lives as long as the process; an error would mean that it is ending anyway.
                 let _ = shutdown.wait_for(|stop| *stop).await;
@@ -178,10 +195,12 @@ struct Running {
     presence: Arc<Mutex<Presence>>,
     /// Keeps the presence up to date.
     reporting: JoinHandle<()>,
+    /// Sends stats events.
+    stats_events: Option<JoinHandle<()>>,
     responder: Arc<Responder>,
 }
 
-fn start(args: &Args, models: &Models, state: &AppState) -> Result<Running> {
+fn start(args: &Args, further: Connected, models: &Models, state: &AppState, hangups: &Hangups) -> Result<Running> {
     let options = Options {
         profile: models.handle().current().model.contract().profile,
         decap: args.decap.tunnels(),
@@ -194,23 +213,32 @@ fn start(args: &Args, models: &Models, state: &AppState) -> Result<Running> {
     };
     let watch = Watch { interfaces: args.interfaces.clone(), attach: args.attach, wait: args.wait_for_interface };
     let sensor = Sensor::start(&watch, &options)?;
-    let (sensor_state, stats) = (sensor.state(), Arc::new(Stats::default()));
+    let (sensor_state, stats) = (sensor.state(), Arc::new(Stats::new(args.linger)));
     let names = Arc::clone(&sensor_state);
-    let files = sink::log_files(&args.log_dir, args.log_negative_predictions).with_context(|| {
+    let files = args.sinks.log_files(args.log_negative_predictions);
+    let mut connected = sink::log_files(&args.log_dir, &files).with_context(|| {
         format!("cannot write logs to {}; choose another place with --log-dir", args.log_dir.display())
     })?;
+    connected.extend(further);
     let journal = sensor.journal();
     let hub = Arc::new(
-        Hub::start(files, move |records| journal.count_judged(records)).context("cannot start the thread of a sink")?,
+        Hub::start(connected, move |records| journal.count_judged(records))
+            .context("cannot start the thread of a sink")?,
     );
-    let sinks = Sinks::new(Arc::clone(&hub), Arc::new(move |index| names.interface_name(index)));
+    let reopened = Arc::clone(&hub);
+    hangups.each(move || reopened.reopen());
+    let sinks = Sinks::new(Arc::clone(&hub), Arc::new(move |index| names.interface_name(index)), args.events.origin());
     let block = args.response.block().map(|options| sensor.filter_maps().map(|maps| (options, maps))).transpose()?;
-    let responder = Arc::new(Responder::start(args.response.allow(), block, &args.log_dir)?);
+    let responder = Arc::new(Responder::start(args.response.allow(), block, (&args.log_dir, files.rotation))?);
     let drift = Arc::new(DriftWatch::default());
+    let desk = Desk::open(args.alert_rules.settings(), args.alerts_kept.store(), Arc::clone(&hub))
+        .context("cannot start the thread of the alert store")?;
+    let board = desk.board();
     let (pipeline, batches) = Pipeline::start(
         Judge::new(models.handle()),
         Arc::clone(&responder),
         sinks,
+        desk,
         Watchers { stats: Arc::clone(&stats), drift: Arc::clone(&drift), shadow: models.shadow() },
     )
     .context("cannot start the scoring thread")?;
@@ -226,14 +254,18 @@ fn start(args: &Args, models: &Models, state: &AppState) -> Result<Running> {
         sensor_state.memory_bytes() as f64 / f64::from(1 << 20)
     );
     warn_of_blocking(&responder, &sensor_state);
-    state.set_sensor(Arc::new(SensorView {
+    let view = Arc::new(SensorView {
         state: sensor_state,
         stats: Arc::clone(&stats),
         responder: Arc::clone(&responder),
         hub: Arc::clone(&hub),
-    }));
+        board: Arc::clone(&board),
+    });
+    state.set_alerts(board);
+    let stats_events = args.events.report_stats(Arc::clone(&view));
+    state.set_sensor(view);
     info!("logs go to {}; stop with Ctrl-C", args.log_dir.display());
-    Ok(Running { drain, pipeline, hub, stats, responder, presence, reporting })
+    Ok(Running { drain, pipeline, hub, stats, responder, presence, reporting, stats_events })
 }
 
 /// Notes every few seconds how many flows a kill would lose.
@@ -264,7 +296,8 @@ fn warn_of_blocking(responder: &Responder, state: &SensorState) {
 impl Running {
     /// Detaches and flushes what is not pinned, judges what is left, and closes the books.
     async fn stop(self) -> Result<()> {
-        let Self { drain, pipeline, hub, stats, responder, presence, reporting } = self;
+        let Self { drain, pipeline, hub, stats, responder, presence, reporting, stats_events } = self;
+        stats_events.inspect(JoinHandle::abort);
         reporting.abort();
         // Ends by being aborted; what matters is that it writes no more.
         let _ = reporting.await;

@@ -52,7 +52,7 @@ pub(crate) use self::{
     cache::replace_file,
     contract::expected_names,
     distribution::{Edges, MAX_BINS},
-    keeper::described,
+    keeper::{Outcome, described},
 };
 pub use self::{
     cache::{Cache, CacheError},

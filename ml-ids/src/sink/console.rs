@@ -3,6 +3,7 @@
 
 use log::{Level, log};
 
+use super::eve::protocol_name;
 use crate::{detect::Verdict, model::Model};
 
 /// The log target of verdict lines.
@@ -33,13 +34,4 @@ pub(super) fn write(verdict: &Verdict, model: &Model) {
             _ => "",
         },
     );
-}
-
-/// The protocol's name in logs and events.
-pub(crate) const fn protocol_name(protocol: u8) -> &'static str {
-    match protocol {
-        6 => "TCP",
-        17 => "UDP",
-        _ => "OTHER",
-    }
 }

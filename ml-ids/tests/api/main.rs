@@ -5,6 +5,7 @@ mod contract;
 mod errors;
 mod health;
 mod hostile;
+mod metrics;
 mod model;
 mod openapi;
 mod reload;

@@ -4,6 +4,7 @@
 mod apt;
 mod kernel;
 mod python;
+mod servers;
 mod tools;
 
 use std::process::ExitCode;
@@ -14,7 +15,7 @@ pub(crate) use python::interpreter as training_python;
 /// What to set up.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Also install what the tests use: network tools, the Python environment of `training/`, an MLflow server, an S3 service and what checks the API (some 15 minutes and 2 GB)
+    /// Also install what the tests use: network tools, the Python environment of `training/`, an MLflow server, an S3 service, syslog and NATS servers, and what checks the API (some 15 minutes and 2 GB)
     #[arg(long)]
     tests: bool,
 }
@@ -41,6 +42,7 @@ pub(crate) fn training_environment() -> anyhow::Result<()> {
 /// Provides what the tests need.
 pub(crate) fn test_tools() -> anyhow::Result<()> {
     tools::provide()?;
+    servers::provide()?;
     python::provide()?;
     python::provide_openapi()?;
     python::provide_mlflow()

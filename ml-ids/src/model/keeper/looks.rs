@@ -15,6 +15,10 @@ pub(crate) struct Looks {
     pub(crate) failures: u32,
     /// When the next one is due; `None` if there will only be those that are asked for.
     pub(crate) next: Option<SystemTime>,
+    /// How many led to what, in the order of [`Outcome::ALL`].
+    pub(crate) counts: [u64; Outcome::ALL.len()],
+    /// When the source last had a model that was let in; `None` if it never had one.
+    pub(crate) well_at: Option<SystemTime>,
     pub(super) trouble: Option<Trouble>,
 }
 
@@ -51,6 +55,16 @@ pub(super) struct Trouble {
 }
 
 impl Outcome {
+    /// All of them.
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Loaded,
+        Self::Unchanged,
+        Self::Swapped,
+        Self::Failed(Kind::Away),
+        Self::Failed(Kind::Denied),
+        Self::Failed(Kind::Refused),
+    ];
+
     /// In a word, for the API.
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -84,13 +98,33 @@ impl Looks {
     /// The first one loaded a model; with `trouble`, that of the cache.
     pub(super) fn first(trouble: Option<Trouble>) -> Self {
         let outcome = trouble.as_ref().map_or(Outcome::Loaded, |trouble| Outcome::Failed(trouble.kind));
-        Self { at: SystemTime::now(), outcome, failures: trouble.is_some().into(), next: None, trouble }
+        let mut looks = Self {
+            at: SystemTime::now(),
+            outcome,
+            failures: trouble.is_some().into(),
+            next: None,
+            counts: [0; Outcome::ALL.len()],
+            well_at: None,
+            trouble,
+        };
+        looks.ended(outcome);
+        looks
+    }
+
+    fn ended(&mut self, outcome: Outcome) {
+        self.at = SystemTime::now();
+        self.outcome = outcome;
+        if !matches!(outcome, Outcome::Failed(_)) {
+            self.well_at = Some(self.at);
+        }
+        for (known, count) in Outcome::ALL.iter().zip(&mut self.counts) {
+            *count += u64::from(*known == outcome);
+        }
     }
 
     /// Notes that one went well. Returns what was wrong until now.
     pub(super) fn well(&mut self, outcome: Outcome) -> Option<Trouble> {
-        self.at = SystemTime::now();
-        self.outcome = outcome;
+        self.ended(outcome);
         self.failures = 0;
         self.trouble.take()
     }
@@ -108,12 +142,31 @@ impl Looks {
     }
 
     fn wrong(&mut self, error: String, kind: Kind) -> bool {
-        self.at = SystemTime::now();
-        self.outcome = Outcome::Failed(kind);
+        self.ended(Outcome::Failed(kind));
         let before = self.trouble.take();
         let news = before.as_ref().is_none_or(|before| before.error != error);
         let since = before.filter(|before| before.kind == kind).map_or_else(Instant::now, |before| before.since);
         self.trouble = Some(Trouble { error, since, kind });
         news
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_are_counted_by_what_they_led_to_and_good_ones_are_dated() {
+        let mut looks = Looks::first(Some(Trouble::new("no answer".to_owned(), Kind::Away)));
+        assert_eq!((looks.counts, looks.well_at), ([0, 0, 0, 1, 0, 0], None));
+        looks.well(Outcome::Swapped);
+        let well_at = looks.well_at;
+        assert_eq!(well_at, Some(looks.at));
+        looks.failed("no model".to_owned(), Kind::Refused);
+        looks.still_refused("no model".to_owned());
+        assert_eq!((looks.counts, looks.well_at), ([0, 0, 1, 1, 0, 2], well_at));
+        looks.well(Outcome::Unchanged);
+        assert_eq!(looks.counts, [0, 1, 1, 1, 0, 2]);
+        assert_eq!(Looks::first(None).counts, [1, 0, 0, 0, 0, 0]);
     }
 }

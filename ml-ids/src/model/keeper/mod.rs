@@ -16,7 +16,8 @@ use ml_ids_common::Profile;
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
-use self::looks::{Kind, Looks, Outcome, Trouble};
+pub(crate) use self::looks::Outcome;
+use self::looks::{Kind, Looks, Trouble};
 use super::{
     Cache, Fetched, Fetcher, Live, LoadOptions, Mark, Model, ModelError, ModelHandle, Origin, Progress, Source,
     cache::Kept, hex,
