@@ -19,6 +19,7 @@ use super::{
     routes,
     state::AppState,
     timed::TimedWrites,
+    worded::Worded,
 };
 
 /// Pause after a failed accept. What fails here (no more file descriptors) does not get better in microseconds.
@@ -114,7 +115,7 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin>(
     pulse: &Arc<Pulse>,
     mut shutdown: watch::Receiver<bool>,
 ) {
-    let io = TokioIo::new(TimedWrites::new(stream, state.limits.write_timeout));
+    let io = TokioIo::new(Worded::new(TimedWrites::new(stream, state.limits.write_timeout)));
     let service = {
         let (state, pulse) = (state.clone(), Arc::clone(pulse));
         service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
@@ -152,7 +153,7 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin>(
         }
     };
     let parts = connection.into_parts();
-    let mut stream = parts.io.into_inner();
+    let mut stream = parts.io.into_inner().into_inner();
     if let Err(error) = served {
         log::debug!("a connection ended early: {error}");
         // Idle clients are closed quietly, those that began to speak are told.
