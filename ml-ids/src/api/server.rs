@@ -31,7 +31,7 @@ const SLOW_HEADER: &str = r#"{"detail":"the request headers did not arrive in ti
 /// Serves until `shutdown` turns true (or its sender is gone), then lets requests that have begun finish.
 ///
 /// A connection beyond the limit takes the place of the slowest (see [`Place`]), or waits for one. The runtime may be shared:
-/// scoring runs on its blocking threads, never here.
+/// scoring runs on its blocking threads, but for single flows of a model that is quick.
 pub async fn serve(listener: TcpListener, state: Arc<AppState>, shutdown: watch::Receiver<bool>) {
     let mut tasks = JoinSet::new();
     let mut stop = shutdown.clone();
