@@ -16,6 +16,7 @@ use ml_ids_common::{Counters, FlowCounters};
 use tokio::{sync::watch, task::JoinHandle, time::interval};
 
 use super::{
+    alerts_args,
     decap::DecapArgs,
     events::EventArgs,
     exit::Exit,
@@ -29,6 +30,7 @@ use super::{
     wiring::{FlowView, SensorView, shutdown_signal},
 };
 use crate::{
+    alert::Desk,
     api::{self, AppState, Limits},
     detect::{Judge, Pipeline, Stats, StatsSnapshot, Watchers, drift::DriftWatch},
     respond::{BlockOptions, BlockState, Responder},
@@ -103,6 +105,10 @@ pub(super) struct Args {
     sinks: SinkArgs,
     #[command(flatten)]
     decap: DecapArgs,
+    #[command(flatten)]
+    alert_rules: alerts_args::RuleArgs,
+    #[command(flatten)]
+    alerts_kept: alerts_args::KeptArgs,
     #[command(flatten)]
     events: EventArgs,
     #[command(flatten)]
@@ -207,7 +213,7 @@ fn start(args: &Args, further: Connected, models: &Models, state: &AppState, han
     };
     let watch = Watch { interfaces: args.interfaces.clone(), attach: args.attach, wait: args.wait_for_interface };
     let sensor = Sensor::start(&watch, &options)?;
-    let (sensor_state, stats) = (sensor.state(), Arc::new(Stats::default()));
+    let (sensor_state, stats) = (sensor.state(), Arc::new(Stats::new(args.linger)));
     let names = Arc::clone(&sensor_state);
     let files = args.sinks.log_files(args.log_negative_predictions);
     let mut connected = sink::log_files(&args.log_dir, &files).with_context(|| {
@@ -225,10 +231,14 @@ fn start(args: &Args, further: Connected, models: &Models, state: &AppState, han
     let block = args.response.block().map(|options| sensor.filter_maps().map(|maps| (options, maps))).transpose()?;
     let responder = Arc::new(Responder::start(args.response.allow(), block, (&args.log_dir, files.rotation))?);
     let drift = Arc::new(DriftWatch::default());
+    let desk = Desk::open(args.alert_rules.settings(), args.alerts_kept.store(), Arc::clone(&hub))
+        .context("cannot start the thread of the alert store")?;
+    let board = desk.board();
     let (pipeline, batches) = Pipeline::start(
         Judge::new(models.handle()),
         Arc::clone(&responder),
         sinks,
+        desk,
         Watchers { stats: Arc::clone(&stats), drift: Arc::clone(&drift), shadow: models.shadow() },
     )
     .context("cannot start the scoring thread")?;
@@ -249,7 +259,9 @@ fn start(args: &Args, further: Connected, models: &Models, state: &AppState, han
         stats: Arc::clone(&stats),
         responder: Arc::clone(&responder),
         hub: Arc::clone(&hub),
+        board: Arc::clone(&board),
     });
+    state.set_alerts(board);
     let stats_events = args.events.report_stats(Arc::clone(&view));
     state.set_sensor(view);
     info!("logs go to {}; stop with Ctrl-C", args.log_dir.display());

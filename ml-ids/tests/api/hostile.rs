@@ -1,6 +1,6 @@
 //! Clients that are slow, greedy, rude or many, and a shutdown in the middle of it.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use crate::support::{Server, request};
 
@@ -178,8 +178,52 @@ async fn bodies_beyond_the_memory_for_all_of_them_are_429() {
 }
 
 #[tokio::test]
+async fn newcomers_get_the_places_of_clients_that_keep_the_server_waiting() {
+    let server = Server::limited(|limits| (limits.connections, limits.patience) = (3, SOON)).await;
+    let mut slow = Vec::new();
+    for beginning in ["", "GET /health HTTP/1.1\r\nHost: te", "POST /predict HTTP/1.1\r\nContent-Length: 99\r\n\r\n{"] {
+        let mut connection = server.connect().await;
+        connection.write(beginning).await;
+        slow.push(connection);
+    }
+    let mut served = Vec::new();
+    for cut in 1..=slow.len() {
+        let mut newcomer = server.connect().await;
+        newcomer.write("GET /health HTTP/1.1\r\nHost: test\r\n\r\n").await;
+        let health = newcomer.read().await.accepted();
+        assert_eq!(health["queues"]["connections"]["refused"], cut);
+        served.push(newcomer);
+    }
+    for mut connection in slow {
+        assert!(connection.is_closed().await);
+    }
+    // Those that have been served are waited for, too, but not for so long.
+    for mut connection in served {
+        connection.write("GET /health/live HTTP/1.1\r\nHost: test\r\n\r\n").await;
+        connection.read().await.accepted();
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_is_worked_on_keeps_its_place() {
+    let server = Server::limited(|limits| (limits.connections, limits.patience) = (1, Duration::ZERO)).await;
+    server.model.shut();
+    let mut worked_on = server.connect().await;
+    worked_on.write(request("/predict", "", FLOW)).await;
+    while server.model.asked.load(Ordering::Relaxed) == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let mut newcomer = server.connect().await;
+    newcomer.write("GET /health HTTP/1.1\r\nHost: test\r\n\r\n").await;
+    assert!(tokio::time::timeout(SOON, newcomer.read()).await.is_err(), "answered beside the limit");
+    server.model.open();
+    worked_on.read().await.accepted();
+    newcomer.read().await.accepted();
+}
+
+#[tokio::test]
 async fn connections_beyond_the_limit_wait_for_a_place() {
-    let server = Server::limited(|limits| limits.connections = 1).await;
+    let server = Server::limited(|limits| (limits.connections, limits.patience) = (1, Duration::from_secs(3600))).await;
     let mut first = server.connect().await;
     first.write(request("/predict", "", FLOW)).await;
     first.read().await.accepted();

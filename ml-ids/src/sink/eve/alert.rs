@@ -3,12 +3,12 @@
 
 use serde_json::{Value, json};
 
+use crate::alert::Severities;
+
 /// Who made the alert. Numbers from a million on are free for generators other than the rule engines'.
 const GENERATOR: u32 = 1_000_001;
 /// Changes when what an alert of a class means does.
 const REVISION: u32 = 1;
-/// EVE's medium severity: of an alert before anybody has graded it.
-const SEVERITY: u8 = 2;
 
 /// Signature numbers, from the range for local use, by the names of classes. Never change one; append.
 const SIGNATURES: [(&str, u32); 15] = [
@@ -41,7 +41,7 @@ pub(super) fn alert(label: &str) -> Value {
         "rev": REVISION,
         "signature": format!("ML-IDS {label}"),
         "category": label,
-        "severity": SEVERITY,
+        "severity": Severities::default().of(label),
     })
 }
 
