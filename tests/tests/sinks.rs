@@ -286,10 +286,11 @@ fn a_webhook_gets_each_event_tries_again_and_drops_what_is_refused() -> Result<(
     outlet.hub.emit(&Event::new(EventKind::Alert, &json!({ "alert": { "signature": "poison" } })));
     outlet.wait_for("refused", |state| state.refused == 1)?;
     let failure = outlet.state().failure.unwrap_or_default();
-    ensure!(failure.contains("400") && !failure.contains("s3cr3t"), "{failure}");
+    ensure!(failure.contains("answered 400") && !failure.contains("s3cr3t"), "{failure}");
     server.kill()?;
     outlet.emit(20);
-    outlet.wait_for("failing", |state| state.failure.as_ref().is_some_and(|failure| !failure.contains("400")))?;
+    outlet
+        .wait_for("failing", |state| state.failure.as_ref().is_some_and(|failure| !failure.contains("answered 400")))?;
     let server = receiver("http", &port.to_string(), &output)?;
     outlet.wait_for("delivered", |state| state.delivered == 40)?;
     all_arrive(&output, 40)?;
