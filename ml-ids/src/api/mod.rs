@@ -53,7 +53,7 @@ pub use access::{Access, AccessError, AccessFiles, AccessHealth};
 pub use flows::{Flags, FlowSource, OpenFlow, OpenFlows};
 pub use health::{
     Attach, BlockHealth, Egress, FlowBooks, HookPackets, Ingress, InterfaceHealth, InterfaceState, Measures,
-    OpenedAlerts, PacketBooks, QueueHealth, SensorHealth, SensorSnapshot, TableFill, VerdictCounts,
+    PacketBooks, QueueHealth, SensorHealth, SensorSnapshot, TableFill, VerdictCounts,
 };
 pub use limits::Limits;
 pub use predictor::{

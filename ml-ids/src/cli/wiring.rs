@@ -93,7 +93,8 @@ impl SensorHealth for SensorView {
                 degraded.push(format!("{} events for {} found its queue full", sink.dropped, sink.name));
             }
         }
-        if let Some(StoreHealth { failing: Some(failure), waiting, .. }) = self.board.store() {
+        let store = self.board.store();
+        if let Some(StoreHealth { failing: Some(failure), waiting, .. }) = &store {
             degraded.push(format!("alerts are not stored: {failure}; {waiting} wait"));
         }
         SensorSnapshot {
@@ -122,7 +123,8 @@ impl SensorHealth for SensorView {
                 other_protocol: verdicts.other_protocol,
                 untrained: verdicts.untrained,
                 alert_classes: self.stats.alert_classes(),
-                alerts: Vec::new(),
+                alerts: self.board.counts(),
+                alert_store: store,
                 lost_packets: flows.lost_packets,
                 evicted_packets: flows.evicted_packets,
                 malformed_records: self.state.malformed_records(),

@@ -29,7 +29,7 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Every part that has something to tell.
-const PARTS: [fn(&Scrape<'_>, &mut Page<'_>); 14] = [
+const PARTS: [fn(&Scrape<'_>, &mut Page<'_>); 15] = [
     server::build,
     server::standing,
     server::requests,
@@ -42,6 +42,7 @@ const PARTS: [fn(&Scrape<'_>, &mut Page<'_>); 14] = [
     sensor::flows,
     sensor::blocking,
     verdicts::verdicts,
+    verdicts::alerts,
     verdicts::timing,
     verdicts::sinks,
 ];
