@@ -5,10 +5,12 @@
 //!         ├─► features ─► model ─► detect ─► sink, respond, api
 //! offline ┘
 //! ```
+pub mod alert;
 pub mod api;
 pub mod cli;
 pub mod detect;
 pub mod features;
+pub mod histogram;
 pub mod model;
 pub mod offline;
 pub mod respond;

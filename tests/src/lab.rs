@@ -149,6 +149,8 @@ impl Lab {
         };
         let mut command = Command::new("ip");
         command.args(["netns", "exec", name]).args(argv);
+        // Not that of the machine.
+        command.env("ML_IDS_STATE_DIR", self.directory.join("state"));
         command
     }
 
@@ -229,12 +231,9 @@ impl Lab {
     /// # Errors
     /// When there is no such command or it does not end within 20 s.
     pub fn stop(&mut self, name: &str, signal: libc::c_int) -> Result<Option<i32>> {
+        self.signal(name, signal)?;
         let position = self.children.iter().position(|(other, _)| other == name);
-        let Some(position) = position else { bail!("nothing named {name} is running") };
-        let (_, mut child) = self.children.remove(position);
-        let pid = i32::try_from(child.id())?;
-        // SAFETY: a child that has not been waited for, so the pid is still its own. `ip netns exec` execs the command.
-        unsafe { libc::kill(pid, signal) };
+        let (_, mut child) = self.children.remove(position.context("no such child")?);
         let end = Instant::now() + Duration::from_secs(20);
         loop {
             if let Some(status) = child.try_wait()? {
@@ -246,6 +245,17 @@ impl Lab {
             }
             thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Sends a signal to a command that is running, or has ended by itself and was not waited for.
+    ///
+    /// # Errors
+    /// When there is no such command.
+    pub fn signal(&self, name: &str, signal: libc::c_int) -> Result<()> {
+        let pid = i32::try_from(self.pid(name)?)?;
+        // SAFETY: a child that has not been waited for, so the pid is still its own. `ip netns exec` execs the command.
+        unsafe { libc::kill(pid, signal) };
+        Ok(())
     }
 
     /// The process of a command that is running.

@@ -7,18 +7,20 @@ pub mod flows;
 pub mod lab;
 pub mod load;
 pub mod onnx;
+pub mod prometheus;
 pub mod records;
 pub mod registry;
 pub mod sensor;
 pub mod tally;
 pub mod tcx;
+pub mod training;
 
 use std::{
     env, fs,
     path::{Path, PathBuf},
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 /// Data that may not be in the repository: `$ML_IDS_DATA`, or `../shared/data` beside the workspace. `None`, said
 /// loudly, if it is not there; the caller then skips.
@@ -34,6 +36,24 @@ pub fn data(part: &str) -> Option<PathBuf> {
     }
     eprintln!("SKIPPED: {} is not there; set ML_IDS_DATA to test with it", path.display());
     None
+}
+
+/// A program that `cargo xtask setup --tests` has put into the cache. `None`, said loudly, if it is not there; the caller
+/// then skips.
+///
+/// # Errors
+/// When there is no place to look for it.
+pub fn cached(part: &str) -> Result<Option<PathBuf>> {
+    let cache = match env::var_os("ML_IDS_CACHE") {
+        Some(cache) => PathBuf::from(cache),
+        None => PathBuf::from(env::var_os("HOME").context("HOME is not set")?).join(".cache/ml-ids"),
+    };
+    let path = cache.join(part);
+    if path.exists() {
+        return Ok(Some(path));
+    }
+    eprintln!("SKIPPED: {} is not there; `cargo xtask setup --tests` makes it", path.display());
+    Ok(None)
 }
 
 /// A fixture of this crate.

@@ -1,15 +1,15 @@
 //! A real MLflow server and a real S3 service in the server's namespace of a laboratory, and models in them.
 
 use std::{
-    env, fs,
+    fs,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::{
-    default_model, fixture,
+    binary, cached, default_model, fixture,
     lab::{Lab, Side, wait_until},
 };
 
@@ -23,6 +23,20 @@ pub const BUCKET: &str = "models";
 pub const S3_KEY: (&str, &str) = ("AKIDEXAMPLE", "a-secret-for-tests");
 /// User that a server with passwords knows.
 pub const USER: (&str, &str) = ("admin", "a-password-for-tests");
+/// Token that a server with tokens knows.
+pub const TOKEN: &str = "a-token-for-tests";
+/// What lets MLflow's own client speak to S3 services other than Amazon's.
+pub const PLAIN_S3: [(&str, &str); 2] =
+    [("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required"), ("AWS_DEFAULT_REGION", "us-east-1")];
+
+/// How a server asks who is there.
+#[derive(Clone, Copy, Debug)]
+pub enum Door {
+    /// By name and password: [`USER`].
+    Password,
+    /// By a token: [`TOKEN`].
+    Token,
+}
 /// The server takes 16 to 24 s on an idle machine.
 const STARTS_WITHIN: Duration = Duration::from_secs(180);
 
@@ -39,19 +53,13 @@ impl Tools {
     /// # Errors
     /// When there is no place to look for them.
     pub fn find() -> Result<Option<Self>> {
-        let cache = match env::var_os("ML_IDS_CACHE") {
-            Some(cache) => PathBuf::from(cache),
-            None => PathBuf::from(env::var_os("HOME").context("HOME is not set")?).join(".cache/ml-ids"),
+        // The folder of the environment may be there without the server in it.
+        let (Some(_), Some(python), Some(s3)) =
+            (cached("venv-mlflow/bin/mlflow")?, cached("venv-mlflow/bin/python")?, cached("tools/bin/s3s-fs")?)
+        else {
+            return Ok(None);
         };
-        let tools = Self { python: cache.join("venv-mlflow/bin/python"), s3: cache.join("tools/bin/s3s-fs") };
-        let mlflow = cache.join("venv-mlflow/bin/mlflow");
-        for file in [&tools.python, &mlflow, &tools.s3] {
-            if !file.exists() {
-                eprintln!("SKIPPED: {} is not there; `cargo xtask setup --tests` makes it", file.display());
-                return Ok(None);
-            }
-        }
-        Ok(Some(tools))
+        Ok(Some(Self { python, s3 }))
     }
 
     /// Starts an MLflow server and waits until it answers. Its data are in the laboratory's directory.
@@ -70,6 +78,38 @@ impl Tools {
         let health = format!("{MLFLOW}/health");
         let up = || lab.succeed(Side::Server, &["curl", "-sSf", "--max-time", "5", &health]).is_ok();
         wait_until(STARTS_WITHIN, up).with_context(|| format!("no MLflow server:\n{}", lab.log("mlflow")))
+    }
+
+    /// Starts an MLflow server that lets in who is known, and waits until it answers.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn start_guarded_mlflow(
+        &self,
+        lab: &mut Lab,
+        door: Door,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Result<()> {
+        let (user, password) = USER;
+        let check = match door {
+            Door::Password => "mlflow.server.auth:authenticate_request_basic_auth",
+            Door::Token => "mlflow_token:authenticate",
+        };
+        let (config, users) = (lab.directory().join("auth.ini"), lab.directory().join("users.db"));
+        fs::write(
+            &config,
+            format!(
+                "[mlflow]\ndefault_permission = READ\ndatabase_uri = sqlite:///{}\nadmin_username = {user}\n\
+                 admin_password = {password}\nauthorization_function = {check}\n",
+                users.display()
+            ),
+        )?;
+        let modules = fixture("");
+        let mut all = vec![("MLFLOW_AUTH_CONFIG_PATH", text(&config)), ("MLFLOW_FLASK_SERVER_SECRET_KEY", "for-tests")];
+        all.extend([("PYTHONPATH", text(&modules)), ("ML_IDS_TEST_USER", user), ("ML_IDS_TEST_TOKEN", TOKEN)]);
+        all.extend(environment);
+        self.start_mlflow(lab, &[&["--app-name", "basic-auth"], arguments].concat(), &all)
     }
 
     /// Starts an S3 service that checks signatures, with one bucket, and waits until it answers.
@@ -120,6 +160,17 @@ impl Tools {
         Ok(printed.lines().last().unwrap_or_default().to_owned())
     }
 
+    /// Moves an alias, as whoever has no MLflow of his own does.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub fn move_alias(&self, lab: &Lab, name: &str, alias: &str, version: &str) -> Result<()> {
+        let body = serde_json::json!({ "name": name, "alias": alias, "version": version }).to_string();
+        let url = format!("{MLFLOW}/api/2.0/mlflow/registered-models/alias");
+        let post = ["curl", "-sSf", "--max-time", "60", "-H", "content-type: application/json", "-d", &body, &url];
+        lab.succeed(Side::Server, &post).map(drop)
+    }
+
     /// A variant of the default model in the laboratory's directory. Returns its path.
     ///
     /// # Errors
@@ -132,6 +183,48 @@ impl Tools {
         self.registry(lab, &arguments, &[])?;
         Ok(path)
     }
+}
+
+/// Runs `ml-ids` in the server's namespace with further variables. Returns its exit code and what it printed.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn ml_ids(lab: &Lab, arguments: &[&str], environment: &[(&str, &str)]) -> Result<(Option<i32>, String, String)> {
+    let binary = binary()?;
+    run(lab, &[&[text(&binary)], arguments].concat(), environment)
+}
+
+/// Runs a command in the server's namespace with further variables. Returns its exit code and what it printed.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn run(lab: &Lab, command: &[&str], environment: &[(&str, &str)]) -> Result<(Option<i32>, String, String)> {
+    let variables: Vec<String> = environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let mut argv = vec!["env"];
+    argv.extend(variables.iter().map(String::as_str));
+    argv.extend(command);
+    let output = lab.output(Side::Server, &argv)?;
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    Ok((output.status.code(), text(&output.stdout), text(&output.stderr)))
+}
+
+/// Requires that a command refuses its input, in these words, and shows no secret.
+///
+/// # Errors
+/// When it does not.
+pub fn ensure_refused(
+    (code, output, error): (Option<i32>, String, String),
+    words: &[&str],
+    secrets: &[&str],
+) -> Result<()> {
+    ensure!(code == Some(3), "ended with {code:?}: {output}{error}");
+    for words in words {
+        ensure!(error.contains(words), "`{words}` is not in: {error}");
+    }
+    for secret in secrets {
+        ensure!(!error.contains(secret) && !output.contains(secret), "a secret is shown: {error}");
+    }
+    Ok(())
 }
 
 fn text(path: &Path) -> &str {

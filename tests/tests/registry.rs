@@ -1,13 +1,13 @@
-//! Models from a real MLflow server and a real S3 service that checks signatures: loaded by alias, followed while traffic
-//! flows, kept when the server dies, and refused with words that help.
+//! Models from a real MLflow server: loaded by alias, followed while traffic flows, kept when the server dies and followed
+//! again when it is back.
 
 use std::{fs, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use ml_ids_tests::{
-    binary, default_model,
+    binary,
     lab::{Lab, SERVER_IF, SERVER_V4, Side, wait_until},
-    registry::{BUCKET, MLFLOW, S3, S3_KEY, Tools, USER},
+    registry::{MLFLOW, Tools, ml_ids},
     sensor,
 };
 use serde_json::Value;
@@ -92,7 +92,7 @@ fn a_sensor_follows_an_alias_while_traffic_flows_and_outlives_the_server() -> Re
     ensure!(refused["model"]["version"] == "two" && refused["status"] == "degraded", "{refused}");
     let answer = lab.succeed(Side::Server, &["curl", "-sS", "-X", "POST", "-w", " %{http_code}", RELOAD])?;
     ensure!(answer.contains("profile cic2017") && answer.ends_with(" 422"), "{answer}");
-    tools.registry(&lab, &["alias", "ids", "prod", "2"], &[])?;
+    tools.move_alias(&lab, "ids", "prod", "2")?;
     wait_for(&lab, "the way back", |health| !says(health, "profile cic2017"))?;
 
     // The shadow is the first model: it calls attacks otherwise than the second.
@@ -118,13 +118,59 @@ fn a_sensor_follows_an_alias_while_traffic_flows_and_outlives_the_server() -> Re
     let cached = wait_for(&lab, "a start from the cache", |health| health["model"]["cached"] == true)?;
     ensure!(cached["model"]["resolved"] == "mlflow:ids/2" && says(&cached, "from the cache"), "{cached}");
     wait_for_verdicts(&lab)?;
+    let kept = kept(&lab, 8000)?;
+    ensure!(kept["refresh"]["outcome"] == "away" && kept["refresh"]["failures"].as_u64() > Some(0), "{kept}");
+
+    // The server is back, and meanwhile somebody has moved the alias: the sensor follows by itself.
+    let store = format!("sqlite:///{}", lab.directory().join("mlflow.db").display());
+    tools.registry(&lab, &["alias", "ids", "prod", "1"], &[("MLFLOW_TRACKING_URI", &store)])?;
+    tools.start_mlflow(&mut lab, &proxied, &[])?;
+    let back = wait_for(&lab, "the server's return", |health| health["model"]["resolved"] == "mlflow:ids/1")?;
+    ensure!(back["model"]["version"] == "one" && back["model"]["cached"] == false, "{back}");
+    ensure!(back["status"] == "healthy" && back["reasons"].as_array().is_some_and(Vec::is_empty), "{back}");
+    wait_for_verdicts(&lab)?;
     sensor::stop(&mut lab, libc::SIGTERM)?;
 
-    // Without a cache there is no model.
+    follow_at_a_signal(&tools, &mut lab, &[&by_alias[..], &["--mlflow-tracking-uri", MLFLOW]].concat())?;
+
+    // Without a server and a cache there is no model.
+    lab.kill("mlflow")?;
     let arguments = ["model", "check", "mlflow:ids@prod", "--mlflow-tracking-uri", MLFLOW];
     let (code, _, error) = ml_ids(&lab, &arguments, &[])?;
     ensure!(code == Some(3) && error.contains("cannot be reached"), "{code:?}: {error}");
     Ok(())
+}
+
+/// What `/model` says of how the model is kept.
+fn kept(lab: &Lab, port: u16) -> Result<Value> {
+    Ok(serde_json::from_str(&lab.get(&format!("http://127.0.0.1:{port}/model"))?)?)
+}
+
+/// Without an interval nothing but a request or a signal makes `run` and `serve` look. The alias is at the first model.
+fn follow_at_a_signal(tools: &Tools, lab: &mut Lab, run: &[&str]) -> Result<()> {
+    sensor::start(lab, run)?;
+    let binary = binary()?.to_string_lossy().into_owned();
+    let serve = ["serve", "--listen", "127.0.0.1:8001", "--no-model-cache", "--model", "mlflow:ids@prod"];
+    let serve = [&[&*binary], &serve[..], &["--mlflow-tracking-uri", MLFLOW]].concat();
+    lab.start(Side::Server, "serve", &serve, &[("RUST_LOG", "info")])?;
+    let both = |lab: &Lab, version: &str| {
+        [8000, 8001].iter().all(|port| kept(lab, *port).is_ok_and(|model| model["version"] == version))
+    };
+    wait_until(LIMIT, || both(lab, "one")).with_context(|| lab.log("serve"))?;
+    tools.move_alias(lab, "ids", "prod", "2")?;
+    let before = kept(lab, 8000)?;
+    ensure!(before["refresh"]["interval_seconds"].is_null() && before["refresh"]["outcome"] == "loaded", "{before}");
+    ensure!(both(lab, "one"), "followed unasked: {}{}", lab.log("sensor"), lab.log("serve"));
+    for name in ["sensor", "serve"] {
+        lab.signal(name, libc::SIGHUP)?;
+    }
+    wait_until(LIMIT, || both(lab, "two"))
+        .with_context(|| format!("not followed: {}{}", lab.log("sensor"), lab.log("serve")))?;
+    let after = kept(lab, 8001)?;
+    ensure!(after["refresh"]["outcome"] == "swapped" && after["resolved"] == "mlflow:ids/2", "{after}");
+    ensure!(lab.stop("serve", libc::SIGTERM)? == Some(0), "{}", lab.log("serve"));
+    wait_for_verdicts(lab)?;
+    sensor::stop(lab, libc::SIGTERM)
 }
 
 const PREDICT: &str = "http://127.0.0.1:8000/predict";
@@ -137,119 +183,4 @@ fn verdicts_of(lab: &Lab) -> Result<Vec<String>> {
         Ok(event["ml"]["version"].as_str().unwrap_or_default().to_owned())
     };
     text.lines().map(version).collect()
-}
-
-/// Runs `ml-ids` in the server's namespace with further variables. Returns its exit code and what it printed.
-fn ml_ids(lab: &Lab, arguments: &[&str], environment: &[(&str, &str)]) -> Result<(Option<i32>, String, String)> {
-    let binary = binary()?.to_string_lossy().into_owned();
-    let variables: Vec<String> = environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    let mut argv = vec!["env"];
-    argv.extend(variables.iter().map(String::as_str));
-    argv.push(&binary);
-    argv.extend(arguments);
-    let output = lab.output(Side::Server, &argv)?;
-    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-    Ok((output.status.code(), text(&output.stdout), text(&output.stderr)))
-}
-
-#[test]
-fn passwords_and_signatures_open_a_registry_on_s3_and_wrong_ones_are_told_so() -> Result<()> {
-    let (Some(tools), Some(mut lab)) = (Tools::find()?, Lab::build()?) else { return Ok(()) };
-    tools.start_s3(&mut lab)?;
-    let ((user, password), (id, secret)) = (USER, S3_KEY);
-    let login = [("MLFLOW_TRACKING_USERNAME", user), ("MLFLOW_TRACKING_PASSWORD", password)];
-    let key = [("MLFLOW_S3_ENDPOINT_URL", S3), ("AWS_ACCESS_KEY_ID", id), ("AWS_SECRET_ACCESS_KEY", secret)];
-    let config = lab.directory().join("auth.ini");
-    let users = lab.directory().join("users.db");
-    fs::write(
-        &config,
-        format!(
-            "[mlflow]\ndefault_permission = READ\ndatabase_uri = sqlite:///{}\nadmin_username = {user}\n\
-             admin_password = {password}\nauthorization_function = \
-             mlflow.server.auth:authenticate_request_basic_auth\n",
-            users.display()
-        ),
-    )?;
-    let config = config.to_string_lossy().into_owned();
-    let root = format!("s3://{BUCKET}/runs");
-    let arguments = ["--app-name", "basic-auth", "--no-serve-artifacts", "--default-artifact-root", root.as_str()];
-    let server = [("MLFLOW_AUTH_CONFIG_PATH", config.as_str()), ("MLFLOW_FLASK_SERVER_SECRET_KEY", "for-tests")];
-    tools.start_mlflow(&mut lab, &arguments, &[&server[..], &key].concat())?;
-    let model = tools.variant(&lab, "model.onnx", &["--version", "guarded"])?;
-    // What S3 services other than Amazon's understand.
-    let plain = [("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required"), ("AWS_DEFAULT_REGION", "us-east-1")];
-    let all = [&login[..], &key, &plain].concat();
-    ensure!(tools.registry(&lab, &["register", &model.to_string_lossy(), "ids", "prod"], &all)? == "1");
-
-    let check = ["model", "check", "mlflow:ids@prod", "--mlflow-tracking-uri", MLFLOW];
-    let (code, output, error) = ml_ids(&lab, &check, &[&login[..], &key].concat())?;
-    ensure!(code == Some(0) && output.contains("guarded (mlflow:ids/1)"), "{code:?}: {output}{error}");
-    // By number, by the old spelling, and the newest.
-    for source in ["mlflow:ids/1", "models:/ids@prod", "mlflow:ids", "models:/ids/latest"] {
-        let arguments = ["model", "inspect", "--json", source, "--mlflow-tracking-uri", MLFLOW];
-        let (code, output, error) = ml_ids(&lab, &arguments, &[&login[..], &key].concat())?;
-        ensure!(code == Some(0) && output.contains(r#""resolved": "mlflow:ids/1""#), "{source}: {output}{error}");
-    }
-
-    let refused = |arguments: &[&str], environment: &[(&str, &str)], words: &[&str]| -> Result<()> {
-        let (code, output, error) = ml_ids(&lab, arguments, environment)?;
-        ensure!(code == Some(3), "{environment:?} ended with {code:?}: {output}{error}");
-        for words in words {
-            ensure!(error.contains(words), "`{words}` is not in: {error}");
-        }
-        for secret in ["not-the-password", "not-the-secret", password, secret] {
-            ensure!(!error.contains(secret) && !output.contains(secret), "a secret is shown: {error}");
-        }
-        Ok(())
-    };
-    let wrong = [("MLFLOW_TRACKING_USERNAME", user), ("MLFLOW_TRACKING_PASSWORD", "not-the-password")];
-    refused(&check, &[&wrong[..], &key].concat(), &["answers 401", "password or token is wrong"])?;
-    refused(&check, &key, &["answers 401", "MLFLOW_TRACKING_USERNAME"])?;
-    let wrong =
-        [("MLFLOW_S3_ENDPOINT_URL", S3), ("AWS_ACCESS_KEY_ID", id), ("AWS_SECRET_ACCESS_KEY", "not-the-secret")];
-    refused(
-        &check,
-        &[&login[..], &wrong].concat(),
-        &["answers 403", "SignatureDoesNotMatch", "AWS_SECRET_ACCESS_KEY"],
-    )?;
-    refused(&check, &[&login[..], &key[..1]].concat(), &["answers 403", "set AWS_ACCESS_KEY_ID"])?;
-    let unknown = ["model", "check", "mlflow:ids@none", "--mlflow-tracking-uri", MLFLOW];
-    refused(&unknown, &[&login[..], &key].concat(), &["answers 400", "none"])?;
-    let unknown = ["model", "check", "mlflow:nobody", "--mlflow-tracking-uri", MLFLOW];
-    refused(&unknown, &[&login[..], &key].concat(), &["answers 404", "nobody"])?;
-
-    // The object itself, by a name that has to be encoded in the address and in the signature alike.
-    let object = "own models/ids+one.onnx";
-    let place = lab.directory().join("s3").join(BUCKET).join(object);
-    fs::create_dir_all(place.parent().context("a folder")?)?;
-    fs::copy(&model, &place)?;
-    let source = format!("s3://{BUCKET}/{object}");
-    let fetched = lab.directory().join("fetched.onnx").to_string_lossy().into_owned();
-    let (code, output, error) = ml_ids(&lab, &["model", "fetch", &source, "-o", &fetched], &key)?;
-    ensure!(code == Some(0) && fs::read(&fetched)? == fs::read(&model)?, "{code:?}: {output}{error}");
-    let sums = lab.directory().join("sums").to_string_lossy().into_owned();
-    fs::write(&sums, &output)?;
-    lab.succeed(Side::Server, &["sha256sum", "--check", &sums])?;
-    let missing = format!("s3://{BUCKET}/nothing");
-    refused(&["model", "fetch", &missing, "-o", &fetched], &key, &["answers 404", "NoSuchKey"])?;
-    let other = ["model", "check", &source, "--model-sha256", &"0".repeat(64)];
-    refused(&other, &key, &["SHA-256"])?;
-    Ok(())
-}
-
-#[test]
-fn a_model_on_the_web_is_fetched_over_tls_from_a_server_that_is_known() -> Result<()> {
-    let (Some(tools), Some(mut lab)) = (Tools::find()?, Lab::build()?) else { return Ok(()) };
-    let certificate = tools.start_https(&mut lab)?;
-    fs::copy(default_model(), lab.directory().join("m.onnx"))?;
-    let check = ["model", "check", "https://localhost:8443/m.onnx"];
-    let (code, _, error) = ml_ids(&lab, &check, &[])?;
-    ensure!(code == Some(3) && error.contains("certificate"), "{code:?}: {error}");
-    let known = [("SSL_CERT_FILE", certificate.as_str())];
-    let (code, output, error) = ml_ids(&lab, &check, &known)?;
-    ensure!(code == Some(0) && output.contains(" fits: "), "{code:?}: {output}{error}");
-    // The certificate is for another name.
-    let (code, _, error) = ml_ids(&lab, &["model", "check", "https://127.0.0.1:8443/m.onnx"], &known)?;
-    ensure!(code == Some(3) && error.contains("certificate"), "{code:?}: {error}");
-    Ok(())
 }

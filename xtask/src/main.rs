@@ -1,6 +1,7 @@
-//! The front door: `cargo xtask setup`, `run`, `test`, `train`, `bench`, `vm-test`.
+//! The front door: `cargo xtask setup`, `run`, `test`, `train`, `bench`, `docs`, `vm-test`.
 
 mod bench;
+mod docs;
 mod process;
 mod run;
 mod setup;
@@ -33,6 +34,8 @@ enum Command {
     Train(train::Arguments),
     /// Measure a release build
     Bench(bench::Arguments),
+    /// Make the parts of documents anew that a program prints
+    Docs(docs::Arguments),
     /// Boot the kernels of several Debian releases in emulated machines and run the sensor in each
     VmTest(vm_test::Arguments),
 }
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Command::Test(arguments) => test::main(&arguments),
         Command::Train(arguments) => train::main(&arguments),
         Command::Bench(arguments) => bench::main(&arguments),
+        Command::Docs(arguments) => docs::main(&arguments),
         Command::VmTest(arguments) => vm_test::main(&arguments),
     };
     // Not returned: a person at the front door is not shown a backtrace.

@@ -1,28 +1,30 @@
 //! What clients get back: the JSON of verdicts, and responses made of JSON.
 
-use http_body_util::Full;
 use hyper::{
     Response, StatusCode,
-    body::Bytes,
     header::{self, HeaderValue},
 };
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use super::{
+    content::Content,
     predictor::{Contribution, Explanation, ModelCard, Prediction},
     table::Ends,
 };
 
+/// Any answer.
+pub(crate) type Answer = Response<Content>;
+
 /// A response with a JSON body.
-pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Response<Full<Bytes>> {
+pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Answer {
     // Strings, numbers and string-keyed maps only: nothing that serialising could refuse.
     let body = serde_json::to_vec(value).unwrap_or_else(|_| br#"{"detail":"answer could not be written"}"#.to_vec());
     typed(status, "application/json", body)
 }
 
-/// A response whose body is already bytes. Nothing here may be cached or guessed at.
-pub(crate) fn typed(status: StatusCode, media: &'static str, body: Vec<u8>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
+/// A response with this content. Nothing here may be cached or guessed at.
+pub(crate) fn typed(status: StatusCode, media: &'static str, content: impl Into<Content>) -> Answer {
+    let mut response = Response::new(content.into());
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media));

@@ -61,24 +61,46 @@ impl BodyBudget {
     }
 }
 
-/// A body in memory; the budget has its bytes back when this is dropped.
-#[derive(Debug)]
+/// What one body has taken of the budget, given back when dropped.
+#[derive(Debug, Default)]
+pub(crate) struct Share(Option<OwnedSemaphorePermit>);
+
+impl Share {
+    /// Takes as much as this many bytes need, if it is more than it has.
+    pub(crate) fn grow_to(&mut self, bytes: usize, budget: &BodyBudget) -> Result<(), ApiError> {
+        let missing = bytes.div_ceil(BUDGET_UNIT).saturating_sub(self.units());
+        let missing = u32::try_from(missing).map_err(|_| ApiError::Busy)?;
+        let more = budget.0.clone().try_acquire_many_owned(missing).map_err(|_| ApiError::Busy)?;
+        match &mut self.0 {
+            Some(share) => share.merge(more),
+            None => self.0 = Some(more),
+        }
+        Ok(())
+    }
+
+    /// Splits off what this many bytes do not need.
+    pub(crate) fn shrink_to(&mut self, bytes: usize) -> Self {
+        let more = self.units().saturating_sub(bytes.div_ceil(BUDGET_UNIT));
+        Self(self.0.as_mut().and_then(|share| share.split(more)))
+    }
+
+    fn units(&self) -> usize {
+        self.0.as_ref().map_or(0, OwnedSemaphorePermit::num_permits)
+    }
+}
+
+/// A body, or a part of one, in memory.
+#[derive(Debug, Default)]
 pub(crate) struct Held {
     pub(crate) bytes: Vec<u8>,
-    share: Option<OwnedSemaphorePermit>,
+    /// Taken for as long as the bytes are there.
+    pub(crate) share: Share,
 }
 
 impl Held {
     fn extend(&mut self, data: &Bytes, budget: &BodyBudget) -> Result<(), ApiError> {
+        self.share.grow_to(self.bytes.len().saturating_add(data.len()), budget)?;
         self.bytes.extend_from_slice(data);
-        let units = self.bytes.len().div_ceil(BUDGET_UNIT);
-        let missing = units.saturating_sub(self.share.as_ref().map_or(0, OwnedSemaphorePermit::num_permits));
-        let missing = u32::try_from(missing).map_err(|_| ApiError::Busy)?;
-        let more = budget.0.clone().try_acquire_many_owned(missing).map_err(|_| ApiError::Busy)?;
-        match &mut self.share {
-            Some(share) => share.merge(more),
-            None => self.share = Some(more),
-        }
         Ok(())
     }
 }
@@ -91,7 +113,7 @@ pub(crate) async fn read(body: Incoming, limits: &Limits, budget: &BodyBudget) -
         return Err(too_large());
     }
     let mut body = body;
-    let mut held = Held { bytes: Vec::new(), share: None };
+    let mut held = Held::default();
     let all = async {
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| ApiError::Broken(error.to_string()))?;

@@ -1,17 +1,42 @@
 //! What goes wrong between a client and an answer, with the status each fault has.
 
-use http_body_util::Full;
 use hyper::{
-    Response, StatusCode,
-    body::Bytes,
+    StatusCode,
     header::{self, HeaderValue},
 };
 use serde::Serialize;
 
 use super::{
-    answer::json,
+    answer::{Answer, json},
     limits::{QUOTED_CHARACTERS, RETRY_AFTER},
+    requests::Refusal,
 };
+
+/// Why a request may be refused, as metrics say it: all that [`ApiError::reason`] answers.
+pub(crate) const REFUSALS: [&str; 22] = [
+    "not_json",
+    "broken",
+    "fault",
+    "query",
+    "too_large",
+    "slow_body",
+    "media_type",
+    "unauthorized",
+    "not_found",
+    "method",
+    "reloading",
+    "source",
+    "model_refused",
+    "busy",
+    "no_model",
+    "model_failed",
+    "no_capture",
+    "not_capturing",
+    "table",
+    "archive",
+    "silent_body",
+    "stopping",
+];
 
 /// A request that gets no answer but a reason. The text is what the client reads as `detail`.
 #[derive(Debug, thiserror::Error)]
@@ -31,8 +56,11 @@ pub(crate) enum ApiError {
     /// 413: more bytes or rows than are accepted.
     #[error("{0}")]
     TooLarge(String),
-    /// 408: the body took too long.
-    #[error("the request body did not arrive within {0} seconds")]
+    /// 408: a stream of lines in which nothing came for too long.
+    #[error("no line for {0} seconds")]
+    SilentBody(f64),
+    /// 408: the body, or a line of it, took too long.
+    #[error("the request body, or a line of NDJSON, did not arrive within {0} seconds")]
     SlowBody(f64),
     /// 415: a type or encoding that is not understood.
     #[error("{0}")]
@@ -58,18 +86,24 @@ pub(crate) enum ApiError {
     /// 429: all places are taken.
     #[error("too many requests in flight; try again later")]
     Busy,
-    /// 404: live flows of a server that sees none.
-    #[error("this server watches no interface, so it has no live flows; `ml-ids run` has")]
+    /// 404: live flows or alerts of a server that sees no traffic.
+    #[error("this server watches no interface, so it has no flows and no alerts; `ml-ids run` has")]
     NoCapture,
-    /// 503: live flows before the sensor has started.
+    /// 503: live flows or alerts before the sensor has started.
     #[error("capture is not attached yet; see GET /health")]
     NotCapturing,
     /// 503: the kernel's table cannot be read.
     #[error("the flow table cannot be read: {0}")]
     Table(String),
+    /// 503: the file that alerts are kept in.
+    #[error("the alerts cannot be read: {0}")]
+    Archive(String),
     /// 503: nothing to score with.
     #[error("no model is loaded; see GET /health")]
     NoModel,
+    /// 503: the server is about to end.
+    #[error("the server is shutting down")]
+    Stopping,
     /// 500: the model failed on a valid row.
     #[error("the model failed: {0}")]
     Model(String),
@@ -113,6 +147,17 @@ pub(crate) struct Detail {
     /// The offending flow, from 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) row: Option<usize>,
+    /// In the last line of an answer that ends before its time: the status that it would have had.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) status: Option<u16>,
+}
+
+impl Detail {
+    /// Of a line of NDJSON, whose number is known whatever is wrong with it.
+    pub(crate) fn of_row(mut self, row: usize) -> Self {
+        self.row = Some(row);
+        self
+    }
 }
 
 impl ApiError {
@@ -121,7 +166,7 @@ impl ApiError {
             Self::NotJson(_) | Self::Broken(_) => StatusCode::BAD_REQUEST,
             Self::Fault(_) | Self::Query(_) | Self::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::SlowBody(_) => StatusCode::REQUEST_TIMEOUT,
+            Self::SlowBody(_) | Self::SilentBody(_) => StatusCode::REQUEST_TIMEOUT,
             Self::MediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::NotFound(_) | Self::NoCapture => StatusCode::NOT_FOUND,
@@ -129,8 +174,38 @@ impl ApiError {
             Self::Reloading => StatusCode::CONFLICT,
             Self::Source(_) => StatusCode::BAD_GATEWAY,
             Self::Busy => StatusCode::TOO_MANY_REQUESTS,
-            Self::NoModel | Self::NotCapturing | Self::Table(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoModel | Self::NotCapturing | Self::Table(_) | Self::Stopping | Self::Archive(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Model(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// The reason in a word; one of [`REFUSALS`].
+    pub(crate) const fn reason(&self) -> &'static str {
+        match self {
+            Self::NotJson(_) => "not_json",
+            Self::Broken(_) => "broken",
+            Self::Fault(_) => "fault",
+            Self::Query(_) => "query",
+            Self::TooLarge(_) => "too_large",
+            Self::SlowBody(_) => "slow_body",
+            Self::MediaType(_) => "media_type",
+            Self::Unauthorized => "unauthorized",
+            Self::NotFound(_) => "not_found",
+            Self::Method(_) => "method",
+            Self::Reloading => "reloading",
+            Self::Source(_) => "source",
+            Self::Refused(_) => "model_refused",
+            Self::Busy => "busy",
+            Self::NoModel => "no_model",
+            Self::Model(_) => "model_failed",
+            Self::NoCapture => "no_capture",
+            Self::NotCapturing => "not_capturing",
+            Self::Table(_) => "table",
+            Self::Archive(_) => "archive",
+            Self::SilentBody(_) => "silent_body",
+            Self::Stopping => "stopping",
         }
     }
 
@@ -139,11 +214,17 @@ impl ApiError {
             Self::Fault(fault) => (Some(fault.row), fault.field.clone()),
             _ => (None, None),
         };
-        Detail { detail: self.to_string(), field, row }
+        Detail { detail: self.to_string(), field, row, status: None }
     }
 
-    pub(crate) fn into_response(self) -> Response<Full<Bytes>> {
+    /// The last line of an answer that ends before the line `row` was judged.
+    pub(crate) fn last_line(&self, row: usize) -> Detail {
+        Detail { status: Some(self.status().as_u16()), ..self.detail().of_row(row) }
+    }
+
+    pub(crate) fn into_response(self) -> Answer {
         let mut response = json(self.status(), &self.detail());
+        response.extensions_mut().insert(Refusal(self.reason()));
         let headers = response.headers_mut();
         match self {
             Self::Method(allow) => {
@@ -154,11 +235,11 @@ impl ApiError {
             Self::Unauthorized => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
-            Self::Busy | Self::NoModel | Self::NotCapturing | Self::Table(_) => {
+            Self::Busy | Self::NoModel | Self::NotCapturing | Self::Table(_) | Self::Archive(_) => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER.as_secs()));
             }
             // What is left of the body cannot be told from a next request, or is not worth reading.
-            Self::SlowBody(_) | Self::TooLarge(_) | Self::Broken(_) => {
+            Self::SlowBody(_) | Self::SilentBody(_) | Self::TooLarge(_) | Self::Broken(_) | Self::Stopping => {
                 headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             _ => {}

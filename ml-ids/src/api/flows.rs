@@ -9,13 +9,12 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use http_body_util::Full;
-use hyper::{Request, Response, StatusCode, body::Bytes};
+use hyper::{Request, StatusCode};
 use serde::Serialize;
 use tokio::sync::Mutex;
 
 use super::{
-    answer::json,
+    answer::{Answer, json},
     error::{ApiError, quoted},
     limits::{FLOWS, FLOWS_AGE, FLOWS_DEFAULT, FLOWS_SHARE},
     predictor::rfc3339,
@@ -152,7 +151,7 @@ impl Options {
 }
 
 #[derive(Serialize)]
-struct Answer<'a> {
+struct FlowsAnswer<'a> {
     #[serde(serialize_with = "rfc3339")]
     at: SystemTime,
     open: u64,
@@ -160,7 +159,7 @@ struct Answer<'a> {
     flows: &'a [OpenFlow],
 }
 
-pub(crate) async fn flows<B>(state: &Arc<AppState>, request: &Request<B>) -> Result<Response<Full<Bytes>>, ApiError> {
+pub(crate) async fn flows<B>(state: &Arc<AppState>, request: &Request<B>) -> Result<Answer, ApiError> {
     let Options { by, limit } = Options::from_query(request.uri().query())?;
     let source = match state.flow_source() {
         Some(source) => source,
@@ -176,7 +175,7 @@ pub(crate) async fn flows<B>(state: &Arc<AppState>, request: &Request<B>) -> Res
         Order::Age => &found.by_age,
     };
     let flows = all.get(..limit).unwrap_or(all);
-    Ok(json(StatusCode::OK, &Answer { at, open: found.open, by, flows }))
+    Ok(json(StatusCode::OK, &FlowsAnswer { at, open: found.open, by, flows }))
 }
 
 /// What was found last if that holds, else what is found now.

@@ -2,18 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use http_body_util::Full;
-use hyper::{Response, StatusCode, body::Bytes};
+use hyper::StatusCode;
 use serde::Serialize;
 use serde_json::json;
 
 use super::{
     access::AccessHealth,
-    answer::json as json_response,
+    answer::{Answer, json as json_response},
     predictor::{ModelCard, ShadowHealth},
     state::{AppState, Slot},
 };
-use crate::{detect::drift::DriftReport, sink::SinkState};
+use crate::{
+    detect::{TimingShapes, drift::DriftReport},
+    histogram::Shape,
+    sink::SinkState,
+};
 
 /// What a running sensor shows of itself.
 pub trait SensorHealth: Send + Sync {
@@ -45,6 +48,47 @@ pub struct SensorSnapshot {
     pub sinks: Vec<SinkState>,
     /// Why the sensor is not at its best, in words; empty if it is.
     pub degraded: Vec<String>,
+    /// What only `/metrics` shows.
+    #[serde(skip)]
+    pub measures: Measures,
+}
+
+/// What is of use to who draws curves, and too much for `/health`.
+#[derive(Clone, Debug, Default)]
+pub struct Measures {
+    /// Finished flows that reached the agent, by why they ended.
+    pub ended: Vec<(&'static str, u64)>,
+    /// Of these, flows that are neither TCP nor UDP and are not judged.
+    pub other_protocol: u64,
+    /// Verdicts on flows of a kind that the training data does not hold (one packet, no duration).
+    pub untrained: u64,
+    /// Verdicts that are alerts, by class.
+    pub alert_classes: BTreeMap<String, u64>,
+    /// Alerts that were opened.
+    pub alerts: Vec<OpenedAlerts>,
+    /// Packets of the flows that were lost because the agent did not keep up.
+    pub lost_packets: u64,
+    /// Packets of the flows that were given up because the table was full.
+    pub evicted_packets: u64,
+    /// Records of the kernel that could not be read.
+    pub malformed_records: u64,
+    /// Sweeps that the kernel refused.
+    pub sweep_failures: u64,
+    /// Time that moving a batch out of the ring buffer takes, in seconds.
+    pub drain: Shape,
+    /// How long flows wait for their verdicts.
+    pub timing: TimingShapes,
+}
+
+/// Alerts of one kind that were opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenedAlerts {
+    /// Their class.
+    pub class: String,
+    /// Their severity, in a word.
+    pub severity: &'static str,
+    /// How many.
+    pub opened: u64,
 }
 
 /// One interface.
@@ -251,48 +295,49 @@ struct Health {
 }
 
 /// `GET /health`: 200 while the process can serve; what it says is in the body.
-pub(crate) fn health(state: &AppState) -> Response<Full<Bytes>> {
-    let mut reasons = Vec::new();
-    let mut status = Status::Healthy;
-    let model = match state.slot() {
-        Slot::Loaded(predictor) => Some(predictor.card()),
-        Slot::Loading => {
-            reasons.push("no model loaded yet".to_owned());
-            None
-        }
-        Slot::Failed(reason) => {
-            status = Status::Unhealthy;
-            reasons.push(format!("no model loaded: {reason}"));
-            None
-        }
-    };
-    let source = state.model_source();
-    let shadow = source.as_ref().and_then(|source| source.shadow());
-    reasons.extend(source.iter().flat_map(|source| source.reasons()));
-    reasons.extend(state.access.problems());
+pub(crate) fn health(state: &AppState) -> Answer {
+    let shadow = state.model_source().and_then(|source| source.shadow());
     let mut queues = BTreeMap::from([
         ("connections", state.connections.health()),
         ("predict_quick", state.quick.health()),
         ("predict_bulk", state.bulk.health()),
+        ("predict_streams", state.streams.health()),
     ]);
+    queues.extend(state.alerts().map(|alerting| ("events", alerting.health())));
     let sensor = state.sensor().map(|sensor| {
         queues.extend(sensor.queues());
         sensor.snapshot()
     });
-    match &sensor {
-        Some(sensor) => reasons.extend(sensor.degraded.iter().cloned()),
-        None if state.capture_asked() => reasons.push("capture is not attached yet".to_owned()),
-        None => {}
-    }
-    if !reasons.is_empty() && status == Status::Healthy {
-        status = Status::Degraded;
-    }
+    let reasons = reasons(state, sensor.as_ref());
+    let status = match state.slot() {
+        Slot::Failed(_) => Status::Unhealthy,
+        Slot::Loading | Slot::Loaded(_) if reasons.is_empty() => Status::Healthy,
+        Slot::Loading | Slot::Loaded(_) => Status::Degraded,
+    };
+    let model = state.predictor().map(|predictor| predictor.card());
     let notes = state.drift().iter().filter_map(drift_note).collect();
     let uptime_seconds = state.started.elapsed().as_secs_f64();
     let (model_initialized, access) = (model.is_some(), state.access.health());
     let health =
         Health { status, model_initialized, reasons, notes, model, shadow, sensor, access, queues, uptime_seconds };
     json_response(StatusCode::OK, &health)
+}
+
+/// What is not at its best, in words.
+pub(crate) fn reasons(state: &AppState, sensor: Option<&SensorSnapshot>) -> Vec<String> {
+    let mut reasons = match state.slot() {
+        Slot::Loaded(_) => Vec::new(),
+        Slot::Loading => vec!["no model loaded yet".to_owned()],
+        Slot::Failed(reason) => vec![format!("no model loaded: {reason}")],
+    };
+    reasons.extend(state.model_source().iter().flat_map(|source| source.reasons()));
+    reasons.extend(state.access.problems());
+    match sensor {
+        Some(sensor) => reasons.extend(sensor.degraded.iter().cloned()),
+        None if state.capture_asked() => reasons.push("capture is not attached yet".to_owned()),
+        None => {}
+    }
+    reasons
 }
 
 /// What to know about drift. A note and no reason to be degraded: nothing is being lost, it does not change within
@@ -305,25 +350,31 @@ fn drift_note(drift: &DriftReport) -> Option<String> {
 }
 
 /// `GET /health/live`: the process answers.
-pub(crate) fn live() -> Response<Full<Bytes>> {
+pub(crate) fn live() -> Answer {
     json_response(StatusCode::OK, &json!({ "status": "alive" }))
 }
 
 /// `GET /health/ready`: 503 until a model is loaded and capture, if asked for, is attached.
-pub(crate) fn ready(state: &AppState) -> Response<Full<Bytes>> {
+pub(crate) fn ready(state: &AppState) -> Answer {
+    let sensor = state.sensor().map(|sensor| sensor.snapshot());
+    let missing = missing(state, sensor.as_ref());
+    if missing.is_empty() {
+        json_response(StatusCode::OK, &json!({ "status": "ready" }))
+    } else {
+        json_response(StatusCode::SERVICE_UNAVAILABLE, &json!({ "detail": missing.join("; ") }))
+    }
+}
+
+/// What is missing for the server to do what it was started for.
+pub(crate) fn missing(state: &AppState, sensor: Option<&SensorSnapshot>) -> Vec<&'static str> {
     let mut missing = Vec::new();
     if state.predictor().is_none() {
         missing.push("no model is loaded");
     }
     let is_attached =
         |interface: &InterfaceHealth| matches!(interface.state, InterfaceState::Attached | InterfaceState::Down);
-    let attached = || state.sensor().is_some_and(|sensor| sensor.snapshot().interfaces.iter().any(is_attached));
-    if state.capture_asked() && !attached() {
+    if state.capture_asked() && !sensor.is_some_and(|sensor| sensor.interfaces.iter().any(is_attached)) {
         missing.push("capture is not attached");
     }
-    if missing.is_empty() {
-        json_response(StatusCode::OK, &json!({ "status": "ready" }))
-    } else {
-        json_response(StatusCode::SERVICE_UNAVAILABLE, &json!({ "detail": missing.join("; ") }))
-    }
+    missing
 }

@@ -1,15 +1,13 @@
 //! `GET /`: a page for browsers, the old server's greeting for everyone else.
 
-use http_body_util::Full;
 use hyper::{
-    HeaderMap, Response, StatusCode,
-    body::Bytes,
+    HeaderMap, StatusCode,
     header::{ACCEPT, CONTENT_SECURITY_POLICY, HeaderValue, REFERRER_POLICY, VARY},
 };
 use serde_json::json;
 
 use super::{
-    answer::{json as json_response, typed},
+    answer::{Answer, json as json_response, typed},
     routes::ROUTES,
 };
 
@@ -19,7 +17,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The page loads nothing, runs nothing, and sits in nobody's frame.
 const POLICY: &str = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-pub(crate) fn index(headers: &HeaderMap) -> Response<Full<Bytes>> {
+pub(crate) fn index(headers: &HeaderMap) -> Answer {
     let mut response = if wants_html(headers) {
         let mut page = typed(StatusCode::OK, "text/html; charset=utf-8", page().into_bytes());
         page.headers_mut().insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));

@@ -3,31 +3,42 @@
 //! ```text
 //! server (places, TLS, limits, drain) ─► access ─► routes ─► index | health | model | metrics | reload | predict
 //!                                                                                            │
-//!                     body (bytes) ─► predict_body (shapes) ─► row + units (78 numbers) ─► predictor ─► answer
+//!              body, window (bytes) ─► predict_body (shapes) ─► row + units (78 numbers) ─► predictor ─► answer
 //! ```
+//!
+//! An answer's [`Content`](content::Content) is whole, or comes in pieces while the client reads: lines of verdicts while
+//! the request still arrives ([`predict_lines`]), or [`events`].
 //!
 //! Nothing here knows the model or the sensor: it asks them through [`Predictor`], [`ModelSource`], [`ModelWatch`] and
 //! [`SensorHealth`].
 
 mod access;
+mod alerts;
 mod answer;
 mod body;
+mod content;
 mod error;
+mod events;
 mod flows;
+mod follow;
 mod health;
 mod index;
 mod limits;
 mod metrics;
 mod model;
+mod parameters;
 mod places;
 mod predict;
 mod predict_body;
+mod predict_lines;
 mod predictor;
 mod pulse;
 mod query;
 mod reload;
+mod requests;
 mod routes;
 mod row;
+mod scorer;
 mod server;
 mod state;
 mod table;
@@ -36,17 +47,18 @@ mod tls;
 mod token;
 mod units;
 mod walk;
+mod window;
 
 pub use access::{Access, AccessError, AccessFiles, AccessHealth};
 pub use flows::{Flags, FlowSource, OpenFlow, OpenFlows};
 pub use health::{
-    Attach, BlockHealth, Egress, FlowBooks, HookPackets, Ingress, InterfaceHealth, InterfaceState, PacketBooks,
-    QueueHealth, SensorHealth, SensorSnapshot, TableFill, VerdictCounts,
+    Attach, BlockHealth, Egress, FlowBooks, HookPackets, Ingress, InterfaceHealth, InterfaceState, Measures,
+    OpenedAlerts, PacketBooks, QueueHealth, SensorHealth, SensorSnapshot, TableFill, VerdictCounts,
 };
 pub use limits::Limits;
 pub use predictor::{
     ClassDetails, Contribution, Explanation, ModelCard, ModelDetails, ModelSource, ModelWatch, Prediction, Predictor,
-    ReloadError, ReloadStatus, Reloaded, ShadowHealth,
+    Refresh, ReloadError, ReloadStatus, Reloaded, ShadowHealth, SourceLooks,
 };
 pub use routes::{Endpoint, ROUTES, Route};
 pub use server::serve;

@@ -1,13 +1,12 @@
-//! `GET /model`: what is loaded, and how live traffic compares with what it was trained on.
+//! `GET /model`: what is loaded, how its source is looked at, and how live traffic compares with what it was trained on.
 
-use http_body_util::Full;
-use hyper::{Response, StatusCode, body::Bytes};
+use hyper::StatusCode;
 use serde::Serialize;
 
 use super::{
-    answer::json,
+    answer::{Answer, json},
     error::ApiError,
-    predictor::{ModelCard, ModelDetails},
+    predictor::{ModelCard, ModelDetails, Refresh, ShadowHealth},
     state::AppState,
 };
 use crate::detect::drift::DriftReport;
@@ -23,15 +22,30 @@ struct ModelAnswer {
     details: ModelDetails,
     /// `null` without a sensor, which alone sees live traffic.
     drift: Option<DriftReport>,
+    /// How its source is looked at.
+    refresh: Option<Refresh>,
+    /// The model that only watches.
+    shadow: Option<ShadowHealth>,
+    /// Why the model at work may not be the source's.
+    reasons: Vec<String>,
 }
 
 /// The model that answers `/predict` now.
-pub(crate) fn model(state: &AppState) -> Result<Response<Full<Bytes>>, ApiError> {
+pub(crate) fn model(state: &AppState) -> Result<Answer, ApiError> {
     let predictor = state.predictor().ok_or(ApiError::NoModel)?;
     let mut drift = state.drift();
     if let Some(window) = drift.as_mut().and_then(|drift| drift.window.as_mut()) {
         window.features.truncate(DRIFTING);
     }
-    let answer = ModelAnswer { card: predictor.card(), details: predictor.details(), drift };
+    let source = state.model_source();
+    let source = source.as_ref();
+    let answer = ModelAnswer {
+        card: predictor.card(),
+        details: predictor.details(),
+        drift,
+        refresh: source.map(|source| source.refresh()),
+        shadow: source.and_then(|source| source.shadow()),
+        reasons: source.map_or_else(Vec::new, |source| source.reasons()),
+    };
     Ok(json(StatusCode::OK, &answer))
 }

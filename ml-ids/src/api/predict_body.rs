@@ -9,7 +9,7 @@ use super::{
     error::{ApiError, Fault},
     row::{ClientKey, Row, SHORT_ROW},
     table::{Columns, Data, Table},
-    walk::{Cursor, Key, Number, Step, Walk, too_many_rows},
+    walk::{Cursor, Key, Number, Step, Walk},
 };
 use crate::features::{self, Dialect, FEATURE_COUNT};
 
@@ -29,26 +29,17 @@ pub(crate) fn parse_json(bytes: &[u8], row_limit: usize) -> Result<Body, ApiErro
     parse(bytes, &Cursor::new(0, row_limit))
 }
 
-/// Reads NDJSON: each line that is not blank, counted from 0, is a flow or says why it is none.
-pub(crate) fn parse_lines(bytes: &[u8], row_limit: usize) -> Result<Vec<Result<Row, ApiError>>, ApiError> {
-    let mut rows = Vec::new();
-    for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
-        let number = rows.len();
-        if number == row_limit {
-            return Err(too_many_rows(row_limit));
+/// Reads NDJSON: each line that is not blank, counted from `first`, is a flow or says why it is none.
+pub(crate) fn parse_lines(bytes: &[u8], first: usize) -> Vec<Result<Row, ApiError>> {
+    let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
+    let parsed = lines.zip(first..).map(|(line, number)| match parse(line, &Cursor::new(number, usize::MAX))? {
+        Body::Single(row) => Ok(*row),
+        Body::Batch(_) | Body::Table(_) => {
+            let problem = "a line holds one flow, not a list of them".to_owned();
+            Err(Fault { row: number, field: None, problem }.into())
         }
-        rows.push(parse(line, &Cursor::new(number, row_limit)).and_then(|body| match body {
-            Body::Single(row) => Ok(*row),
-            Body::Batch(_) | Body::Table(_) => {
-                let problem = "a line holds one flow, not a list of them".to_owned();
-                Err(Fault { row: number, field: None, problem }.into())
-            }
-        }));
-    }
-    if rows.is_empty() {
-        return Err(Fault { row: 0, field: None, problem: "no flow in the body".to_owned() }.into());
-    }
-    Ok(rows)
+    });
+    parsed.collect()
 }
 
 fn parse(bytes: &[u8], cursor: &Cursor) -> Result<Body, ApiError> {

@@ -1,6 +1,6 @@
 //! The seam to the model: all that the API asks of it.
 
-use std::{collections::BTreeMap, time::SystemTime};
+use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
@@ -13,6 +13,16 @@ pub trait Predictor: Send + Sync {
     /// Who the model is.
     fn card(&self) -> ModelCard;
 
+    /// The same, shared.
+    fn shared_card(&self) -> Arc<ModelCard> {
+        Arc::new(self.card())
+    }
+
+    /// Whether one flow is predicted and explained in so little time that handing it to another thread would take longer.
+    fn is_quick(&self) -> bool {
+        false
+    }
+
     /// One prediction a row, in their order. The rows are finite and fit a float32.
     ///
     /// # Errors
@@ -20,7 +30,8 @@ pub trait Predictor: Send + Sync {
     fn predict(&self, rows: &[FeatureVector]) -> Result<Vec<Prediction>, String>;
 
     /// What features contributed to this row's prediction, the `most` strongest; `None` if the model cannot tell.
-    fn explain(&self, row: &FeatureVector, most: usize) -> Option<Explanation>;
+    /// `class` is the one that was predicted.
+    fn explain(&self, row: &FeatureVector, class: usize, most: usize) -> Option<Explanation>;
 
     /// All there is to say about the model, for `GET /model`.
     fn details(&self) -> ModelDetails;
@@ -81,8 +92,44 @@ pub trait ModelSource: Send + Sync {
     /// Why the model at work may not be the source's, in words; empty if nothing is known to be wrong.
     fn reasons(&self) -> Vec<String>;
 
+    /// How the source is looked at.
+    fn refresh(&self) -> Refresh;
+
     /// How the model that only watches compares, if there is one.
     fn shadow(&self) -> Option<ShadowHealth>;
+
+    /// What came of looks at the source, in numbers; `None` where nobody counts.
+    fn looks(&self) -> Option<SourceLooks> {
+        None
+    }
+}
+
+/// The looks at a source. Counters count since the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SourceLooks {
+    /// Looks by what they led to.
+    pub outcomes: Vec<(&'static str, u64)>,
+    /// What may be wrong with the source, and whether it is now.
+    pub troubles: Vec<(&'static str, bool)>,
+    /// When the source last had a model that was let in, seconds since 1970; 0 if it never had one.
+    pub well_at: u64,
+}
+
+/// How the source of the model is looked at.
+#[derive(Clone, Debug, Serialize)]
+pub struct Refresh {
+    /// Seconds between two looks while all goes well; `null` if there are only those that are asked for.
+    pub interval_seconds: Option<f64>,
+    /// When the last look ended; the first one is the start.
+    #[serde(serialize_with = "rfc3339")]
+    pub last_look: SystemTime,
+    /// What it led to: `loaded`, `unchanged`, `swapped`, `away`, `denied` or `refused`.
+    pub outcome: &'static str,
+    /// Looks in a row that failed, up to the last one; the waits grow with them.
+    pub failures: u32,
+    /// When the next look is due; `null` if there are only those that are asked for.
+    #[serde(serialize_with = "rfc3339_or_null")]
+    pub next_look: Option<SystemTime>,
 }
 
 /// What a reload led to.
@@ -204,6 +251,13 @@ pub struct Contribution {
     pub contribution: f32,
     /// The same in words.
     pub text: String,
+}
+
+fn rfc3339_or_null<S: Serializer>(time: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {
+    match time {
+        Some(time) => rfc3339(time, serializer),
+        None => serializer.serialize_none(),
+    }
 }
 
 pub(super) fn rfc3339<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {

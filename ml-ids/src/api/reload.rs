@@ -2,12 +2,16 @@
 
 use std::sync::Arc;
 
-use http_body_util::Full;
-use hyper::{Response, StatusCode, body::Bytes};
+use hyper::StatusCode;
 
-use super::{answer::json, error::ApiError, predictor::ReloadError, state::AppState};
+use super::{
+    answer::{Answer, json},
+    error::ApiError,
+    predictor::ReloadError,
+    state::AppState,
+};
 
-pub(crate) async fn reload(state: &Arc<AppState>) -> Result<Response<Full<Bytes>>, ApiError> {
+pub(crate) async fn reload(state: &Arc<AppState>) -> Result<Answer, ApiError> {
     let source = state.model_source().ok_or(ApiError::NoModel)?;
     // It goes on if the client goes away: what was asked for is done.
     let reloaded = tokio::task::spawn_blocking(move || source.reload()).await;

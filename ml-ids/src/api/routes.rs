@@ -2,15 +2,13 @@
 
 use std::{convert::Infallible, sync::Arc};
 
-use http_body_util::Full;
-use hyper::{
-    Method, Request, Response,
-    body::{Bytes, Incoming},
-};
+use hyper::{Method, Request, body::Incoming};
 
 use super::{
+    alerts,
+    answer::Answer,
     error::{ApiError, quoted},
-    flows, health, index, metrics, model, predict, reload,
+    flows, follow, health, index, metrics, model, predict, reload,
     state::AppState,
 };
 
@@ -21,6 +19,10 @@ pub enum Endpoint {
     Index,
     /// `GET /flows`
     Flows,
+    /// `GET /alerts`
+    Alerts,
+    /// `GET /events`
+    Events,
     /// `GET /health`
     Health,
     /// `GET /health/live`
@@ -51,8 +53,10 @@ pub struct Route {
 }
 
 /// All endpoints.
-pub static ROUTES: [Route; 9] = [
+pub static ROUTES: [Route; 11] = [
     Route { method: Method::GET, path: "/", endpoint: Endpoint::Index, summary: "this greeting" },
+    Route { method: Method::GET, path: "/alerts", endpoint: Endpoint::Alerts, summary: "what the sensor has found" },
+    Route { method: Method::GET, path: "/events", endpoint: Endpoint::Events, summary: "what happens, as it happens" },
     Route { method: Method::GET, path: "/health", endpoint: Endpoint::Health, summary: "how the server is" },
     Route {
         method: Method::GET,
@@ -84,13 +88,15 @@ pub static ROUTES: [Route; 9] = [
 ];
 
 /// Answers any request. Faults are answers too.
-pub(crate) async fn answer(
-    state: Arc<AppState>,
-    request: Request<Incoming>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+pub(crate) async fn answer(state: Arc<AppState>, request: Request<Incoming>) -> Result<Answer, Infallible> {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let response = match state.access.admit(&path, request.headers()).and_then(|()| find(&method, &path)) {
+    let begun = state.requests.begin();
+    let found = find(&method, &path);
+    let endpoint = found.as_ref().ok().copied();
+    let response = match state.access.admit(&path, request.headers()).and(found) {
         Ok(Endpoint::Index) => index::index(request.headers()),
+        Ok(Endpoint::Alerts) => alerts::alerts(&state, request.uri().query()).await.unwrap_or_else(refuse),
+        Ok(Endpoint::Events) => follow::events(&state, &request).unwrap_or_else(refuse),
         Ok(Endpoint::Health) => health::health(&state),
         Ok(Endpoint::Live) => health::live(),
         Ok(Endpoint::Ready) => health::ready(&state),
@@ -101,11 +107,12 @@ pub(crate) async fn answer(
         Ok(Endpoint::Reload) => reload::reload(&state).await.unwrap_or_else(refuse),
         Err(error) => refuse(error),
     };
+    begun.answered(endpoint, &response);
     log::debug!("{method} {} answered {}", quoted(&path), response.status());
     Ok(response)
 }
 
-fn refuse(error: ApiError) -> Response<Full<Bytes>> {
+fn refuse(error: ApiError) -> Answer {
     if let ApiError::Model(_) = error {
         log::error!("POST /predict: {error}");
     }

@@ -66,6 +66,7 @@ pub async fn serve(listener: TcpListener, state: Arc<AppState>, shutdown: watch:
     }
     // From here on new clients are refused by the kernel.
     drop(listener);
+    state.drain();
     let drained = timeout(state.limits.drain_timeout, async { while tasks.join_next().await.is_some() {} }).await;
     if drained.is_err() {
         log::warn!("{} connections were cut off at shutdown", tasks.len());
@@ -73,7 +74,7 @@ pub async fn serve(listener: TcpListener, state: Arc<AppState>, shutdown: watch:
     }
 }
 
-async fn stopped(shutdown: &mut watch::Receiver<bool>) {
+pub(super) async fn stopped(shutdown: &mut watch::Receiver<bool>) {
     // A sender that is gone can no longer ask for a shutdown: that is one.
     let _gone = shutdown.wait_for(|stop| *stop).await.is_err();
 }

@@ -9,10 +9,11 @@ use std::{
     time::Instant,
 };
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::{
     access::Access,
+    alerts::Alerting,
     body::BodyBudget,
     error::ApiError,
     flows::{self, FlowSource},
@@ -20,9 +21,10 @@ use super::{
     limits::{BULK_WORKERS, Limits},
     places::Connections,
     predictor::{ModelSource, ModelWatch, Predictor},
+    requests::Requests,
     units::TimeUnit,
 };
-use crate::detect::drift::DriftReport;
+use crate::{alert::Board, detect::drift::DriftReport};
 
 /// Everything behind the endpoints. One for a process, shared by all connections.
 pub struct AppState {
@@ -32,7 +34,11 @@ pub struct AppState {
     pub(crate) budget: BodyBudget,
     pub(crate) quick: Lane,
     pub(crate) bulk: Lane,
+    /// Places of streams of lines. Each works by itself: its batches ask the two lanes for a worker.
+    pub(crate) streams: Lane,
     pub(crate) connections: Connections,
+    pub(crate) requests: Requests,
+    draining: watch::Sender<bool>,
     pub(crate) access: Access,
     pub(super) flows: flows::Cache,
     model: RwLock<Slot>,
@@ -41,6 +47,7 @@ pub struct AppState {
     flow_source: RwLock<Option<Arc<dyn FlowSource>>>,
     watch: RwLock<Option<Arc<dyn ModelWatch>>>,
     source: RwLock<Option<Arc<dyn ModelSource>>>,
+    alerts: RwLock<Option<Arc<Alerting>>>,
 }
 
 /// Where the model is on its way.
@@ -62,8 +69,11 @@ impl AppState {
             budget: BodyBudget::new(limits.body_bytes_total),
             quick: Lane::new(limits.quick_in_flight, limits.quick_workers),
             bulk: Lane::new(limits.bulk_in_flight, BULK_WORKERS),
+            streams: Lane::new(limits.streams, limits.streams),
+            draining: watch::Sender::new(false),
             connections: Connections::new(&limits),
             access: Access::default(),
+            requests: Requests::new(),
             limits,
             flows: flows::Cache::default(),
             flow_source: RwLock::new(None),
@@ -72,6 +82,7 @@ impl AppState {
             sensor: RwLock::new(None),
             watch: RwLock::new(None),
             source: RwLock::new(None),
+            alerts: RwLock::new(None),
         }
     }
 
@@ -113,9 +124,19 @@ impl AppState {
         *self.watch.write().unwrap_or_else(PoisonError::into_inner) = Some(watch);
     }
 
-    /// Lets `POST /model/reload` ask for another model, and `GET /health` show why there is none.
+    /// Lets `POST /model/reload` ask for another model, and `GET /model` and `/health` show how that went.
     pub fn set_model_source(&self, source: Arc<dyn ModelSource>) {
         *self.source.write().unwrap_or_else(PoisonError::into_inner) = Some(source);
+    }
+
+    /// Lets `GET /alerts` and `/events` show the sensor's alerts.
+    pub fn set_alerts(&self, alerts: Arc<Board>) {
+        *self.alerts.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(Alerting::new(alerts)));
+    }
+
+    /// The sensor's alerts; `None` before it runs, and without one.
+    pub(crate) fn alerts(&self) -> Option<Arc<Alerting>> {
+        self.alerts.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn slot(&self) -> Slot {
@@ -151,6 +172,16 @@ impl AppState {
         self.capture_asked
     }
 
+    /// Tells answers that go on for as long as the client likes to come to an end.
+    pub(crate) fn drain(&self) {
+        self.draining.send_replace(true);
+    }
+
+    /// Turns true when the server is about to end.
+    pub(crate) fn draining(&self) -> watch::Receiver<bool> {
+        self.draining.subscribe()
+    }
+
     /// Where a body of this size is scored.
     pub(crate) fn lane(&self, bytes: usize) -> &Lane {
         if bytes <= self.limits.quick_bytes { &self.quick } else { &self.bulk }
@@ -180,7 +211,7 @@ pub(crate) struct Lane {
 /// A place and a worker, given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Turn {
-    _place: OwnedSemaphorePermit,
+    _place: Option<OwnedSemaphorePermit>,
     _worker: OwnedSemaphorePermit,
 }
 
@@ -200,9 +231,14 @@ impl Lane {
             self.refused.fetch_add(1, Ordering::Relaxed);
             return Err(ApiError::Busy);
         };
+        Ok(Turn { _place: Some(place), ..self.worker().await? })
+    }
+
+    /// Waits for a worker on behalf of somebody who has a place elsewhere.
+    pub(crate) async fn worker(&self) -> Result<Turn, ApiError> {
         // The semaphore is never closed; were it, there would be no worker.
         let worker = self.workers.clone().acquire_owned().await.map_err(|_| ApiError::Busy)?;
-        Ok(Turn { _place: place, _worker: worker })
+        Ok(Turn { _place: None, _worker: worker })
     }
 
     pub(crate) fn health(&self) -> QueueHealth {

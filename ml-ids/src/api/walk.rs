@@ -1,14 +1,24 @@
 //! Walking through a JSON body without loading it, knowing at every step which row and field it is.
 
-use std::{cell::RefCell, fmt};
+use std::{
+    cell::{Cell, RefCell},
+    fmt,
+};
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
-use super::error::{ApiError, Fault, quoted};
+use super::{
+    error::{ApiError, Fault, quoted},
+    limits::QUOTED_CHARACTERS,
+};
 
 /// Where in the body the walk is, so that a fault can name it; and why it ended, if it ended early.
+///
+/// The field's name is kept in one place and written over, as every field of every row has one.
 pub(crate) struct Cursor {
-    place: RefCell<Fault>,
+    row: Cell<usize>,
+    field: RefCell<String>,
+    in_field: Cell<bool>,
     stopped: RefCell<Option<ApiError>>,
     row_limit: usize,
 }
@@ -16,8 +26,8 @@ pub(crate) struct Cursor {
 impl Cursor {
     /// A walk whose first row has this number and which ends before that many rows.
     pub(crate) fn new(row: usize, row_limit: usize) -> Self {
-        let place = RefCell::new(Fault { row, field: None, problem: String::new() });
-        Self { place, stopped: RefCell::new(None), row_limit }
+        let field = RefCell::new(String::with_capacity(QUOTED_CHARACTERS));
+        Self { row: Cell::new(row), field, in_field: Cell::new(false), stopped: RefCell::new(None), row_limit }
     }
 
     /// Reads one JSON value and nothing behind it.
@@ -30,18 +40,30 @@ impl Cursor {
     /// Moves to a row; the error is the one row too many.
     pub(crate) fn enter_row<E: serde::de::Error>(&self, row: usize) -> Result<(), E> {
         if row >= self.row_limit {
-            return Err(self.stop(too_many_rows(self.row_limit)));
+            let limit = self.row_limit;
+            let detail =
+                format!("more than {limit} flows in one request; split it, or send them as a stream of NDJSON");
+            return Err(self.stop(ApiError::TooLarge(detail)));
         }
-        *self.place.borrow_mut() = Fault { row, field: None, problem: String::new() };
+        self.row.set(row);
+        self.leave_field();
         Ok(())
     }
 
     pub(crate) fn enter_field(&self, name: &str) {
-        self.place.borrow_mut().field = Some(quoted(name));
+        let mut field = self.field.borrow_mut();
+        field.clear();
+        // So few bytes are no more characters.
+        if name.len() <= QUOTED_CHARACTERS {
+            field.push_str(name);
+        } else {
+            field.push_str(&quoted(name));
+        }
+        self.in_field.set(true);
     }
 
     pub(crate) fn leave_field(&self) {
-        self.place.borrow_mut().field = None;
+        self.in_field.set(false);
     }
 
     /// Ends the walk. What the parser hears is a token, what the client reads is `error`.
@@ -61,7 +83,8 @@ impl Cursor {
     }
 
     fn fault(&self, problem: impl Into<String>) -> Fault {
-        Fault { problem: problem.into(), ..self.place.borrow().clone() }
+        let field = self.in_field.get().then(|| self.field.borrow().clone());
+        Fault { row: self.row.get(), field, problem: problem.into() }
     }
 
     fn explain(&self, error: &serde_json::Error, bytes: &[u8]) -> ApiError {
@@ -85,10 +108,6 @@ impl Cursor {
 }
 
 const OUT_OF_RANGE: &str = "the number is out of range, it has to fit a 32-bit float";
-
-pub(crate) fn too_many_rows(limit: usize) -> ApiError {
-    ApiError::TooLarge(format!("more than {limit} flows in one request; split it"))
-}
 
 /// `NaN` and `Infinity`, which many JSON writers emit although JSON has no such numbers.
 fn non_finite_token(error: &serde_json::Error, bytes: &[u8]) -> Option<&'static str> {

@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{self, Write as _},
+    net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -12,7 +13,7 @@ use clap::ValueEnum;
 
 use super::{
     exit::{Exit, is_broken_pipe},
-    speed,
+    load, speed,
 };
 use crate::{
     features::{FEATURE_COUNT, FeatureVector},
@@ -43,6 +44,19 @@ pub(super) struct Args {
     score: ScoreArgs,
     #[command(flatten)]
     traffic: TrafficArgs,
+    #[command(flatten)]
+    clients: ClientArgs,
+}
+
+/// What `clients` ask.
+#[derive(clap::Args)]
+struct ClientArgs {
+    /// Server to ask
+    #[arg(long, default_value = "127.0.0.1:8000")]
+    address: SocketAddr,
+    /// Connections
+    #[arg(long, default_value_t = 256)]
+    count: usize,
 }
 
 /// What `score` scores.
@@ -89,6 +103,10 @@ enum What {
     Verify,
     /// Send live frames through an interface
     Generate,
+    /// Serve HTTP that parses JSON and does nothing with it
+    Bare,
+    /// Post single flows to a server from many connections
+    Clients,
 }
 
 /// Prints the figures.
@@ -103,10 +121,22 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
     match args.what {
         What::Kernel => kernel(&mut report)?,
         What::Verify => verify(&mut report)?,
+        What::Bare => load::bare()?,
+        What::Clients => clients(&args.clients, args.traffic.seconds, &mut report)?,
         What::Generate => generate(&args.traffic, &mut report)?,
         What::Score => score(Model::load(&args.model)?, &args.score, &mut report)?,
     }
     failed.filter(|error| !is_broken_pipe(error)).map_or(Ok(Exit::Done), Err)
+}
+
+fn clients(args: &ClientArgs, seconds: f64, report: &mut impl FnMut(Figure)) -> Result<()> {
+    let seen = load::clients(args.address, args.count, Duration::try_from_secs_f64(seconds)?)?;
+    let mut figure =
+        |name: &str, value, unit| report(Figure { bench: "clients", figure: name.to_owned(), value, unit });
+    figure("rate", seen.rate, "requests/s");
+    figure("p50", seen.median.as_secs_f64() * 1e3, "ms");
+    figure("p99", seen.p99.as_secs_f64() * 1e3, "ms");
+    Ok(())
 }
 
 fn generate(args: &TrafficArgs, report: &mut impl FnMut(Figure)) -> Result<()> {

@@ -144,10 +144,8 @@ fn clear(hands: &mut Hands) -> Result<Exit> {
     let turn = hands.turn()?;
     let mut removed = 0;
     for (net, entry) in hands.list.entries()? {
-        if hands.list.remove(&net)? {
-            removed += 1;
-            tell(hands, &Note::new(&net, monotonic_us(), None).packets(entry.packets));
-        }
+        unblock(hands, &net, entry)?;
+        removed += 1;
     }
     drop(turn);
     println!("unblocked {removed} sources");
@@ -173,21 +171,26 @@ fn add(hands: &mut Hands, settings: Settings, net: &IpNet, ttl: Option<Duration>
 
 fn remove(hands: &mut Hands, net: &IpNet) -> Result<Exit> {
     let turn = hands.turn()?;
-    let packets = hands.list.covering(net)?.map_or(0, |entry| entry.packets);
-    let removed = hands.list.remove(net)?;
-    drop(turn);
-    if !removed {
-        let entries = hands.list.entries()?;
+    let entries = hands.list.entries()?;
+    let Some((_, entry)) = entries.iter().find(|(blocked, _)| blocked == net) else {
         match entries.iter().find(|(blocked, _)| blocked.contains(net)) {
             Some((blocked, _)) => {
                 bail!("{0} is blocked by {1}; unblock that: ml-ids block rm {1}", short(net), short(blocked))
             }
             None => bail!("{} is not blocked; `ml-ids block list` prints what is", short(net)),
         }
-    }
-    tell(hands, &Note::new(net, monotonic_us(), None).packets(packets));
+    };
+    unblock(hands, net, *entry)?;
+    drop(turn);
     println!("unblocked {}", short(net));
     Ok(Exit::Done)
+}
+
+/// Removes an entry. The sensor is told first: a verdict on an old flow that comes in between would block it again.
+fn unblock(hands: &mut Hands, net: &IpNet, entry: BlockEntry) -> Result<()> {
+    tell(hands, &Note::new(net, monotonic_us(), None).packets(entry.packets));
+    hands.list.remove(net)?;
+    Ok(())
 }
 
 fn tell(hands: &mut Hands, note: &Note) {

@@ -4,30 +4,37 @@
 use std::{
     collections::BTreeMap,
     hash::{BuildHasher as _, RandomState},
+    hint::black_box,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use log::info;
+use log::{info, warn};
 use tokio::time::sleep;
 
 use super::{hangup::Hangups, source::ModelArgs};
 use crate::{
     api::{
         AppState, ClassDetails, Contribution, Explanation, ModelCard, ModelDetails, ModelSource, Prediction, Predictor,
-        ReloadError, ReloadStatus, Reloaded, ShadowHealth,
+        Refresh, ReloadError, ReloadStatus, Reloaded, ShadowHealth, SourceLooks,
     },
     detect::{Shadow, ShadowCounts},
-    features::FeatureVector,
+    features::{FEATURE_COUNT, FeatureVector},
     model::{
-        Keeper, KeeperOptions, Live, Model, ModelError, ModelHandle, Reason, RefreshError, Refreshed, Source, Space,
-        described,
+        Keeper, KeeperOptions, Live, Model, ModelError, ModelHandle, Outcome, Reason, RefreshError, Refreshed, Source,
+        Space, described,
     },
 };
 
 /// Most frequent pairs of labels that `/health` shows.
 const SHOWN_PAIRS: usize = 10;
+/// Longest time that a verdict may take where connections are served; longer ones are another thread's.
+const QUICK: Duration = Duration::from_micros(150);
+/// Most nodes of a model for that.
+const QUICK_NODES: usize = 1 << 20;
+/// Verdicts that are timed.
+const QUICK_TRIES: usize = 20;
 /// Longest wait between two looks after looks that failed, in intervals.
 const PATIENCE: u32 = 8;
 
@@ -44,9 +51,12 @@ pub(super) struct KeepArgs {
 }
 
 /// The models of a running sensor.
+#[derive(Clone)]
 pub(super) struct Models {
     keeper: Arc<Keeper>,
     shadow: Option<(Arc<Keeper>, Arc<Shadow>)>,
+    /// Time between two looks while all goes well.
+    every: Option<Duration>,
 }
 
 impl Models {
@@ -104,20 +114,19 @@ impl Models {
                 Some((keeper, shadow))
             }
         };
-        let models = Self { keeper, shadow };
+        let models = Self { keeper, shadow, every: keep.model_refresh };
         let behind_api = {
             let (state, shadow) = (Arc::downgrade(state), models.shadow());
             move |live: &Live| {
                 if let Some(state) = state.upgrade() {
-                    state.set_predictor(Arc::new(ModelPredictor { live: live.clone(), shadow: shadow.clone() }));
+                    state.set_predictor(Arc::new(ModelPredictor::new(live, shadow.clone())));
                 }
             }
         };
         behind_api(&live);
         models.keeper.on_change(behind_api);
-        let shadow = models.shadow.as_ref().map(|(keeper, shadow)| (Arc::clone(keeper), Arc::clone(shadow)));
-        state.set_model_source(Arc::new(Self { keeper: Arc::clone(&models.keeper), shadow }));
-        models.look_after(keep.model_refresh, hangups);
+        state.set_model_source(Arc::new(models.clone()));
+        models.look_after(hangups);
         Ok(models)
     }
 
@@ -136,9 +145,9 @@ impl Models {
     }
 
     /// Looks for other models now and then, and at SIGHUP.
-    fn look_after(&self, every: Option<Duration>, hangups: &Hangups) {
+    fn look_after(&self, hangups: &Hangups) {
         for keeper in self.keepers() {
-            if let Some(every) = every {
+            if let Some(every) = self.every {
                 tokio::spawn(refresh(Arc::clone(keeper), every));
             }
         }
@@ -162,17 +171,20 @@ async fn start(options: KeeperOptions) -> Result<Arc<Keeper>> {
 
 /// Looks at the source for ever.
 async fn refresh(keeper: Arc<Keeper>, every: Duration) {
-    let mut failures = 0;
     loop {
-        sleep(wait(every, failures, RandomState::new().hash_one(failures))).await;
-        failures = if look(Arc::clone(&keeper), Keeper::refresh).await { 0 } else { failures + 1 };
+        let failures = keeper.looks().failures;
+        let wait = wait(every, failures, RandomState::new().hash_one(failures));
+        keeper.plan(SystemTime::now() + wait);
+        sleep(wait).await;
+        look(Arc::clone(&keeper), Keeper::refresh).await;
     }
 }
 
-/// One look, which says itself what came of it. Returns whether it went well.
-async fn look(keeper: Arc<Keeper>, how: fn(&Keeper) -> Result<Refreshed, RefreshError>) -> bool {
-    let looked = tokio::task::spawn_blocking(move || how(&keeper)).await;
-    !matches!(looked, Ok(Err(RefreshError::Model(_))) | Err(_))
+/// One look, which says and notes itself what came of it.
+async fn look(keeper: Arc<Keeper>, how: fn(&Keeper) -> Result<Refreshed, RefreshError>) {
+    if let Err(error) = tokio::task::spawn_blocking(move || how(&keeper)).await {
+        warn!("looking for another model ended early: {error}");
+    }
 }
 
 /// The interval, longer after failures and never quite the same, so that a fleet does not ask all at once.
@@ -201,6 +213,28 @@ impl ModelSource for Models {
         self.keeper.reasons().into_iter().chain(shadow.map(|reason| format!("shadow: {reason}"))).collect()
     }
 
+    fn refresh(&self) -> Refresh {
+        let looks = self.keeper.looks();
+        Refresh {
+            interval_seconds: self.every.as_ref().map(Duration::as_secs_f64),
+            last_look: looks.at,
+            outcome: looks.outcome.name(),
+            failures: looks.failures,
+            next_look: looks.next,
+        }
+    }
+
+    fn looks(&self) -> Option<SourceLooks> {
+        let looks = self.keeper.looks();
+        let failed = Outcome::ALL.into_iter().filter(|outcome| matches!(outcome, Outcome::Failed(_)));
+        let well_at = looks.well_at.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        Some(SourceLooks {
+            outcomes: Outcome::ALL.iter().map(|outcome| outcome.name()).zip(looks.counts).collect(),
+            troubles: failed.map(|outcome| (outcome.name(), looks.outcome == outcome)).collect(),
+            well_at: well_at.unwrap_or_default().as_secs(),
+        })
+    }
+
     fn shadow(&self) -> Option<ShadowHealth> {
         let shadow = &self.shadow.as_ref()?.1;
         let ShadowCounts { compared, labels_differ, alerts_missed, alerts_added, skipped, failed, pairs } =
@@ -225,12 +259,43 @@ impl ModelSource for Models {
 /// One model as the API asks for it: whoever has taken it for a request keeps it until the answer.
 struct ModelPredictor {
     live: Live,
+    card: Arc<ModelCard>,
+    quick: bool,
     shadow: Option<Arc<Shadow>>,
+}
+
+impl ModelPredictor {
+    fn new(live: &Live, shadow: Option<Arc<Shadow>>) -> Self {
+        let (card, quick) = (Arc::new(card(live)), is_quick(&live.model));
+        Self { live: live.clone(), card, quick, shadow }
+    }
+}
+
+/// Whether a verdict with its explanation takes less than [`QUICK`]: the least of some tries, as whatever else the machine does
+/// only ever adds. A few milliseconds at most for a model that is.
+fn is_quick(model: &Model) -> bool {
+    let row = [[0.0; FEATURE_COUNT], [1e4; FEATURE_COUNT]];
+    let took = (0..QUICK_TRIES).map(|number| {
+        let (row, begun) = (&row[number % row.len()], Instant::now());
+        let class = model.score(std::slice::from_ref(row)).ok().and_then(|scores| Some(scores.first()?.class));
+        black_box(class.and_then(|class| model.explanation_of(row, class)));
+        begun.elapsed()
+    });
+    // Each class's explanation takes a pass over the whole forest the first time.
+    model.nodes() <= QUICK_NODES && took.min().is_some_and(|least| least < QUICK)
 }
 
 impl Predictor for ModelPredictor {
     fn card(&self) -> ModelCard {
-        card(&self.live)
+        ModelCard::clone(&self.card)
+    }
+
+    fn shared_card(&self) -> Arc<ModelCard> {
+        Arc::clone(&self.card)
+    }
+
+    fn is_quick(&self) -> bool {
+        self.quick
     }
 
     fn predict(&self, rows: &[FeatureVector]) -> Result<Vec<Prediction>, String> {
@@ -249,8 +314,8 @@ impl Predictor for ModelPredictor {
         Ok(predictions.collect())
     }
 
-    fn explain(&self, row: &FeatureVector, most: usize) -> Option<Explanation> {
-        let explanation = self.live.model.explanation(row)?;
+    fn explain(&self, row: &FeatureVector, class: usize, most: usize) -> Option<Explanation> {
+        let explanation = self.live.model.explanation_of(row, class)?;
         let contribution =
             |Reason { feature, value, contribution, text }| Contribution { feature, value, contribution, text };
         Some(Explanation {

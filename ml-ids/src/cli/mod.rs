@@ -1,6 +1,9 @@
 //! The command line: one file a command. Exit codes: 0 done, 1 failed at run time, 2 wrong usage, 3 input unreadable or
 //! malformed.
 
+mod alerts;
+mod alerts_args;
+mod alerts_print;
 mod bench;
 mod block;
 mod csv_rows;
@@ -10,16 +13,19 @@ mod exit;
 mod extract;
 mod hangup;
 mod keep;
+mod load;
 mod model;
 mod presence;
 mod response;
 mod rows;
 mod run;
 mod score;
+mod score_alerts;
 mod score_capture;
 mod serve;
 mod source;
 mod speed;
+mod state_dir;
 mod tally;
 mod unpin;
 mod wiring;
@@ -34,10 +40,12 @@ Examples:
   ml-ids serve                                 the API alone, no capture, no privileges
   ml-ids extract capture.pcap -o flows.csv     78 features of every flow
   ml-ids score capture.pcap                    the same with verdicts
+  ml-ids score capture.pcap --alerts           the alerts that a sensor would have made of it
   ml-ids model inspect embedded                what the built-in model is
   ml-ids model check mlflow:ids@candidate      whether a model fits
   ml-ids unpin                                 detach what `run --pin` has left attached
   ml-ids block list                            what a sensor that runs with --block drops
+  ml-ids alerts list                           the alerts that a sensor has kept
 
 RUST_LOG sets the log level (error, warn, info, debug); RUST_LOG=info,verdict=warn shows alerts only.";
 
@@ -58,6 +66,7 @@ enum Command {
     Model(model::ModelArgs),
     Unpin(unpin::Args),
     Block(block::Args),
+    Alerts(alerts::Args),
     #[command(hide = true)]
     Bench(bench::Args),
 }
@@ -75,6 +84,7 @@ pub fn main() -> ExitCode {
         Command::Model(args) => model::run(&args),
         Command::Unpin(args) => unpin::run(&args),
         Command::Block(args) => block::run(&args),
+        Command::Alerts(args) => alerts::run(&args),
         Command::Bench(args) => bench::run(&args),
     };
     let exit = result.unwrap_or_else(|error| {

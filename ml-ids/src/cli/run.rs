@@ -16,6 +16,7 @@ use ml_ids_common::{Counters, FlowCounters};
 use tokio::{sync::watch, task::JoinHandle, time::interval};
 
 use super::{
+    alerts_args,
     decap::DecapArgs,
     events::EventArgs,
     exit::Exit,
@@ -28,6 +29,7 @@ use super::{
     wiring::{FlowView, SensorView, shutdown_signal},
 };
 use crate::{
+    alert::Desk,
     api::{self, AppState, Limits},
     detect::{Judge, Pipeline, Stats, StatsSnapshot, Watchers, drift::DriftWatch},
     respond::{BlockOptions, BlockState, Responder},
@@ -101,6 +103,10 @@ pub(super) struct Args {
     decap: DecapArgs,
     #[command(flatten)]
     events: EventArgs,
+    #[command(flatten)]
+    alert_rules: alerts_args::RuleArgs,
+    #[command(flatten)]
+    alerts_kept: alerts_args::KeptArgs,
     #[command(flatten)]
     response: response::Args,
     #[command(flatten)]
@@ -199,7 +205,7 @@ fn start(args: &Args, models: &Models, state: &AppState) -> Result<Running> {
     };
     let watch = Watch { interfaces: args.interfaces.clone(), attach: args.attach, wait: args.wait_for_interface };
     let sensor = Sensor::start(&watch, &options)?;
-    let (sensor_state, stats) = (sensor.state(), Arc::new(Stats::default()));
+    let (sensor_state, stats) = (sensor.state(), Arc::new(Stats::new(args.linger)));
     let names = Arc::clone(&sensor_state);
     let files = sink::log_files(&args.log_dir, args.log_negative_predictions).with_context(|| {
         format!("cannot write logs to {}; choose another place with --log-dir", args.log_dir.display())
@@ -212,10 +218,14 @@ fn start(args: &Args, models: &Models, state: &AppState) -> Result<Running> {
     let block = args.response.block().map(|options| sensor.filter_maps().map(|maps| (options, maps))).transpose()?;
     let responder = Arc::new(Responder::start(args.response.allow(), block, &args.log_dir)?);
     let drift = Arc::new(DriftWatch::default());
+    let desk = Desk::open(args.alert_rules.settings(), args.alerts_kept.store(), Arc::clone(&hub))
+        .context("cannot start the thread of the alert store")?;
+    let board = desk.board();
     let (pipeline, batches) = Pipeline::start(
         Judge::new(models.handle()),
         Arc::clone(&responder),
         sinks,
+        desk,
         Watchers { stats: Arc::clone(&stats), drift: Arc::clone(&drift), shadow: models.shadow() },
     )
     .context("cannot start the scoring thread")?;
@@ -236,9 +246,11 @@ fn start(args: &Args, models: &Models, state: &AppState) -> Result<Running> {
         stats: Arc::clone(&stats),
         responder: Arc::clone(&responder),
         hub: Arc::clone(&hub),
+        board: Arc::clone(&board),
     });
     let stats_events = args.events.report_stats(Arc::clone(&view));
     state.set_sensor(view);
+    state.set_alerts(board);
     info!("logs go to {}; stop with Ctrl-C", args.log_dir.display());
     Ok(Running { drain, pipeline, hub, stats, responder, presence, reporting, stats_events })
 }

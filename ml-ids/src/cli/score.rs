@@ -11,11 +11,14 @@ use clap::Args;
 use serde::{Serializer as _, ser::SerializeMap as _};
 
 use super::{
+    alerts_args::RuleArgs,
+    alerts_print::AlertFormat,
     csv_rows::CsvRows,
     decap::DecapArgs,
     exit::{Exit, is_broken_pipe},
     extract::{Jobs, WRITE_SIZE, create, name, progress, read_at, refuse_same_file},
     rows::{RowError, RowSource},
+    score_alerts::alerts_of_capture,
     score_capture::{self, Scored, score_capture},
     source::{ModelArgs, download_bar, show},
     tally::{Tally, write_drift},
@@ -53,6 +56,11 @@ pub(super) struct ScoreArgs {
     /// How verdicts are written
     #[arg(long, value_enum, default_value_t = Format::Jsonl)]
     pub format: Format,
+    /// Of a capture, write the alerts that a sensor would have made of the verdicts
+    #[arg(long, value_name = "FORMAT", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "table", help_heading = "Alerts")]
+    pub alerts: Option<AlertFormat>,
+    #[command(flatten)]
+    pub rules: RuleArgs,
     #[command(flatten)]
     pub decap: DecapArgs,
     #[command(flatten)]
@@ -94,6 +102,9 @@ pub(super) fn run(args: &ScoreArgs) -> anyhow::Result<Exit> {
             }
             Err(error) => refuse(&mut report, format_args!("error: {name}: {error}")),
         },
+        Ok(_) if args.alerts.is_some() => {
+            refuse(&mut report, format_args!("error: {name} is no capture; --alerts needs addresses and times"))
+        }
         Ok(input) => score_a_csv(input, &models.current().model, &name, args, &mut report),
         Err(error) => refuse(&mut report, format_args!("error: cannot read {name}: {error}")),
     };
@@ -121,9 +132,19 @@ fn score_a_capture(
 ) -> anyhow::Result<Exit> {
     let judge = Judge::new(models);
     let options = Options { jobs: args.jobs.count(), read_at, batch: score_capture::BATCH };
-    let Scored { tally, counts, packets, damage } =
-        score_capture(capture, &judge, args.decap.tunnels(), &options, open_output(&args.output)?, args.format)?;
-    writeln!(report, "{name}: {packets} packets, {} flows scored, {} alerts", tally.scored, tally.alerts)?;
+    let (output, tunnels) = (open_output(&args.output)?, args.decap.tunnels());
+    let Scored { tally, counts, damage, .. } = if let Some(format) = args.alerts {
+        let settings = args.rules.settings();
+        let (scored, made) = alerts_of_capture(capture, &judge, tunnels, &options, settings, (output, format))?;
+        let Tally { scored: flows, alerts, .. } = scored.tally;
+        writeln!(report, "{name}: {} packets, {flows} flows scored, {made} alerts of {alerts} flows", scored.packets)?;
+        scored
+    } else {
+        let scored = score_capture(capture, &judge, tunnels, &options, output, args.format)?;
+        let Tally { scored: flows, alerts, .. } = scored.tally;
+        writeln!(report, "{name}: {} packets, {flows} flows scored, {alerts} alerts", scored.packets)?;
+        scored
+    };
     write_drift(report, name, &judge.model(), &tally, &counts)?;
     damage.map_or(Ok(Exit::Done), |error| refuse(report, format_args!("error: {name}: {error}")))
 }
@@ -389,6 +410,8 @@ mod tests {
             output: output.clone(),
             model: ModelArgs::default(),
             format: Format::Jsonl,
+            alerts: None,
+            rules: RuleArgs::default(),
             decap: DecapArgs::default(),
             jobs: Jobs { jobs: 2 },
         };

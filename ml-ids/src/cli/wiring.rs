@@ -15,10 +15,11 @@ use tokio::{
 };
 
 use crate::{
+    alert::{Board, store::StoreHealth},
     api::{
         Attach, BlockHealth, Egress, Flags, FlowBooks, FlowSource, HookPackets, Ingress, InterfaceHealth,
-        InterfaceState, ModelWatch, OpenFlow, OpenFlows, PacketBooks, SensorHealth, SensorSnapshot, TableFill,
-        VerdictCounts,
+        InterfaceState, Measures, ModelWatch, OpenFlow, OpenFlows, PacketBooks, SensorHealth, SensorSnapshot,
+        TableFill, VerdictCounts,
     },
     detect::{
         Stats,
@@ -44,6 +45,7 @@ pub(super) struct SensorView {
     pub(super) stats: Arc<Stats>,
     pub(super) responder: Arc<Responder>,
     pub(super) hub: Arc<Hub>,
+    pub(super) board: Arc<Board>,
 }
 
 impl SensorHealth for SensorView {
@@ -91,6 +93,9 @@ impl SensorHealth for SensorView {
                 degraded.push(format!("{} events for {} found its queue full", sink.dropped, sink.name));
             }
         }
+        if let Some(StoreHealth { failing: Some(failure), waiting, .. }) = self.board.store() {
+            degraded.push(format!("alerts are not stored: {failure}; {waiting} wait"));
+        }
         SensorSnapshot {
             interfaces: interfaces.into_iter().map(interface).collect(),
             packets: PacketBooks { ingress: books(&ingress), egress: books(&egress) },
@@ -112,6 +117,19 @@ impl SensorHealth for SensorView {
             block: self.responder.state().map_or_else(BlockHealth::default, |state| block(state, &ingress)),
             sinks,
             degraded,
+            measures: Measures {
+                ended: self.stats.ended().map(|(reason, count)| (reason.name(), count)).collect(),
+                other_protocol: verdicts.other_protocol,
+                untrained: verdicts.untrained,
+                alert_classes: self.stats.alert_classes(),
+                alerts: Vec::new(),
+                lost_packets: flows.lost_packets,
+                evicted_packets: flows.evicted_packets,
+                malformed_records: self.state.malformed_records(),
+                sweep_failures: self.state.sweep_failures(),
+                drain: self.state.drain_times(),
+                timing: self.stats.timing().shapes(),
+            },
         }
     }
 }

@@ -4,9 +4,11 @@ pub mod drift;
 mod pipeline;
 mod shadow;
 mod stats;
+mod timing;
 mod verdict;
 
 pub use pipeline::{Pipeline, QUEUE_BATCHES, Watchers};
 pub use shadow::{Disagreement, Shadow, ShadowCounts};
 pub use stats::{Stats, StatsSnapshot};
+pub use timing::{Timing, TimingShapes};
 pub use verdict::{Judge, Judged, Verdict};

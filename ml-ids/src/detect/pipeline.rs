@@ -7,22 +7,24 @@ use std::{
     io,
     sync::{
         Arc,
-        mpsc::{Receiver, SyncSender, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
     thread::{self, JoinHandle},
-    time::Instant,
+    time::{Duration, Instant, SystemTime},
 };
 
 use log::error;
 use ml_ids_common::FlowRecord;
 
 use super::{Judge, Judged, Shadow, Stats, drift::DriftWatch, verdict::is_judged};
-use crate::{respond::Responder, sink::Sinks};
+use crate::{alert::Desk, respond::Responder, sink::Sinks};
 
 /// Most batches that wait for the scoring thread.
 pub const QUEUE_BATCHES: usize = 64;
 /// Flows from which on a batch is not made larger: the model gains no more (docs/models.md).
 const FULL_BATCH: usize = 256;
+/// Alerts are looked at that often when no flow ends, as they end by themselves.
+const TICK: Duration = Duration::from_secs(1);
 
 /// Who looks on and changes no verdict.
 pub struct Watchers {
@@ -48,12 +50,13 @@ impl Pipeline {
         judge: Judge,
         responder: Arc<Responder>,
         sinks: Sinks,
+        desk: Desk,
         watchers: Watchers,
     ) -> io::Result<(Self, SyncSender<Vec<FlowRecord>>)> {
         let (sender, receiver) = sync_channel(QUEUE_BATCHES);
         let thread = thread::Builder::new()
             .name("ml-ids-score".to_owned())
-            .spawn(move || work(&judge, &responder, &sinks, &watchers, &receiver))?;
+            .spawn(move || work(&judge, &responder, &sinks, desk, &watchers, &receiver))?;
         Ok((Self { thread }, sender))
     }
 
@@ -69,20 +72,34 @@ fn work(
     judge: &Judge,
     responder: &Responder,
     sinks: &Sinks,
+    mut desk: Desk,
     watchers: &Watchers,
     receiver: &Receiver<Vec<FlowRecord>>,
 ) {
     let Watchers { stats, drift, shadow } = watchers;
-    while let Ok(first) = receiver.recv() {
+    loop {
+        let first = match receiver.recv_timeout(TICK) {
+            Ok(first) => first,
+            Err(RecvTimeoutError::Timeout) => {
+                desk.tick();
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+        };
         let mut records = with_company(first, receiver);
         let received = records.len();
+        stats.count_received(&records);
         for record in records.extract_if(.., |record| !is_judged(record)) {
             sinks.write_unjudged(&record);
         }
         let judged = records.len();
-        stats.count_received(received, received - judged);
-        match judge.judge(records) {
+        stats.count_other_protocol(received - judged);
+        let began = Instant::now();
+        let outcome = judge.judge(records);
+        let took = began.elapsed();
+        match outcome {
             Ok(Judged { model, verdicts }) => {
+                stats.timing().observe(&verdicts, took, SystemTime::now());
                 if let Some(shadow) = shadow {
                     shadow.offer(&model, verdicts.iter().map(|verdict| (&verdict.features, &verdict.score)));
                 }
@@ -96,7 +113,11 @@ fn work(
                     stats.count_verdict(verdict.alert, verdict.untrained);
                     sinks.write(&verdict, &model);
                     if verdict.alert {
+                        stats.count_alert_class(
+                            model.contract().classes.get(verdict.score.class).map_or("", String::as_str),
+                        );
                         responder.answer(&verdict, &model);
+                        desk.observe(&verdict, &model, || sinks.evidence(&verdict, &model));
                     }
                 }
             }
@@ -105,8 +126,10 @@ fn work(
                 error!("cannot score {judged} flows: {error}");
             }
         }
+        desk.tick();
         sinks.mark(received as u64);
     }
+    desk.finish();
 }
 
 /// The batch together with those that already wait. The drain thread has collected flows for milliseconds, so nothing is

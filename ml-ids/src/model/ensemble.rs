@@ -10,6 +10,7 @@ use super::{
     faults::{EnsembleError, NodeFault, WeightFault},
     scan::printable,
     trees::{Forest, Node, TARGETS, Vote},
+    walk::Tops,
 };
 use crate::features::FEATURE_COUNT;
 
@@ -19,6 +20,8 @@ const MAX_TREES: usize = 10_000;
 pub(super) const MAX_CLASSES: usize = 256;
 /// Most branches on a path. Unlimited trees on 300,000 rows stay below 100.
 pub(super) const MAX_DEPTH: usize = 1024;
+/// Most leaf weights other than 0: a node has to be able to name each.
+const MAX_VOTES: usize = TARGETS;
 /// How far the votes of a row may add up to something else than 1: float32 rounding of 10,000 weights and no more.
 const SUM_TOLERANCE: f64 = 1e-3;
 /// How far a node's cover may differ from the sum of its children's, relative: float32 rounding.
@@ -201,7 +204,11 @@ impl LeafVotes {
             votes[starts[at] as usize] = vote;
         }
         let all = Self { starts, votes };
-        Ok(if share_of_one { all.with_the_rest_for_zero(table) } else { all })
+        let all = if share_of_one { all.with_the_rest_for_zero(table) } else { all };
+        match all.votes.len() {
+            found if found > MAX_VOTES => Err(EnsembleError::Count { what: "leaf weights", found, limit: MAX_VOTES }),
+            _ => Ok(all),
+        }
     }
 
     fn of_entry(&self, entry: usize) -> &[Vote] {
@@ -253,9 +260,8 @@ impl<'a> Builder<'a> {
         let forest = Forest {
             nodes: Vec::with_capacity(count),
             roots: Vec::with_capacity(table.trees()),
-            tops: Vec::new(),
-            leaf_votes: vec![0],
-            votes: Vec::with_capacity(votes.votes.len()),
+            tops: Tops::default(),
+            further: Vec::new(),
             classes,
             depth: 0,
             base,
@@ -335,12 +341,9 @@ impl<'a> Builder<'a> {
 
     /// Adds a leaf and gives the sum of its votes.
     fn leaf(&mut self, entry: usize) -> f64 {
-        let Forest { nodes, leaf_votes, votes, .. } = &mut self.forest;
-        let own = self.votes.of_entry(entry);
-        nodes.push(Node::leaf(leaf_votes.len() as u32 - 1, own));
-        votes.extend_from_slice(own);
-        leaf_votes.push(votes.len() as u32);
-        own.iter().map(|vote| f64::from(vote.weight)).sum()
+        let votes = self.votes.of_entry(entry);
+        self.forest.push_leaf(votes);
+        votes.iter().map(|vote| f64::from(vote.weight)).sum()
     }
 }
 

@@ -24,7 +24,17 @@ pub struct Contribution {
 /// The value of every node for each class that has been asked for.
 ///
 /// Made when first needed: a class costs one pass over the forest and 4 bytes a node, and most are never explained.
-pub(super) struct NodeValues(Vec<OnceLock<Box<[f32]>>>);
+pub(super) struct NodeValues(Vec<OnceLock<ClassValues>>);
+
+/// One class's.
+struct ClassValues {
+    /// By node.
+    values: Box<[f32]>,
+    /// Roots of the trees that have anything to say of it: of boosted trees, one in as many as there are classes.
+    roots: Box<[u32]>,
+    /// The score before anything is known of the row.
+    base: f32,
+}
 
 impl NodeValues {
     /// For a forest of `classes` classes.
@@ -33,16 +43,14 @@ impl NodeValues {
     }
 
     /// The values for `class`; `None` if the forest has no cover or no such class.
-    fn of(&self, forest: &Forest, class: usize) -> Option<&[f32]> {
+    fn of(&self, forest: &Forest, class: usize) -> Option<&ClassValues> {
         let cover = forest.cover.as_deref()?;
-        Some(self.0.get(class)?.get_or_init(|| node_values(forest, cover, class)))
+        Some(self.0.get(class)?.get_or_init(|| ClassValues::of(forest, cover, class)))
     }
 
     /// The score of `class` before anything is known of the row.
     pub(super) fn base_rate(&self, forest: &Forest, class: usize) -> Option<f32> {
-        let values = self.of(forest, class)?;
-        let start = forest.base.as_ref().and_then(|base| base.get(class)).copied().unwrap_or(0.0);
-        Some((start + forest.roots.iter().map(|&root| f64::from(values[root as usize])).sum::<f64>()) as f32)
+        Some(self.of(forest, class)?.base)
     }
 
     /// What each feature of `row` adds to the base rate of `class`, the greatest effect first.
@@ -52,9 +60,9 @@ impl NodeValues {
         row: &[f32; FEATURE_COUNT],
         class: usize,
     ) -> Option<Vec<Contribution>> {
-        let values = self.of(forest, class)?;
+        let ClassValues { values, roots, .. } = self.of(forest, class)?;
         let mut sums = [0.0f64; FEATURE_COUNT];
-        for &root in &forest.roots {
+        for &root in roots {
             let mut parent: Option<usize> = None;
             for at in forest.path(root, row) {
                 if let Some(parent) = parent {
@@ -71,6 +79,19 @@ impl NodeValues {
             .collect();
         contributions.sort_by(|a, b| b.contribution.abs().total_cmp(&a.contribution.abs()));
         Some(contributions)
+    }
+}
+
+impl ClassValues {
+    fn of(forest: &Forest, cover: &[f32], class: usize) -> Self {
+        let values = node_values(forest, cover, class);
+        let start = forest.base.as_ref().and_then(|base| base.get(class)).copied().unwrap_or(0.0);
+        let base = (start + forest.roots.iter().map(|&root| f64::from(values[root as usize])).sum::<f64>()) as f32;
+        let ends = forest.roots.iter().skip(1).map(|&next| next as usize).chain([values.len()]);
+        let speaks =
+            |(&root, end): (&u32, usize)| values[root as usize..end].iter().any(|value| *value != 0.0).then_some(root);
+        let roots = forest.roots.iter().zip(ends).filter_map(speaks).collect();
+        Self { values, roots, base }
     }
 }
 

@@ -23,6 +23,7 @@ mod graph;
 mod handle;
 mod keeper;
 mod linear;
+mod loading;
 mod meaning;
 mod operator;
 mod predictor;
@@ -42,7 +43,7 @@ mod trees;
 mod walk;
 mod wire;
 
-use std::{fmt, sync::Arc, thread};
+use std::{fmt, sync::Arc};
 
 use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
@@ -51,7 +52,7 @@ pub(crate) use self::{
     cache::replace_file,
     contract::expected_names,
     distribution::{Edges, MAX_BINS},
-    keeper::described,
+    keeper::{Outcome, described},
 };
 pub use self::{
     cache::{Cache, CacheError},
@@ -76,13 +77,17 @@ pub use self::{
     walk::InstructionSet,
     wire::WireError,
 };
-use self::{explain::NodeValues, predictor::Predictor, score::verdict, trees::Forest};
+use self::{
+    explain::NodeValues,
+    loading::{in_thread, prepare},
+    predictor::Predictor,
+    score::verdict,
+    trees::Forest,
+};
 use crate::features::{FEATURE_COUNT, FeatureVector};
 
 /// Rows that are evaluated at once. Beyond a few hundred nothing is gained (docs/models.md), and this bounds the memory.
 const CHUNK: usize = 1024;
-/// Stack of the loading thread, in bytes.
-const LOADER_STACK: usize = 8 << 20;
 
 /// How to load a model.
 #[derive(Clone, Debug)]
@@ -192,11 +197,7 @@ impl Model {
     /// reached each node.
     #[must_use]
     pub fn explain(&self, row: &FeatureVector) -> Option<Vec<Contribution>> {
-        self.forest.cover.as_ref()?;
-        let row = self.contract.non_finite.apply_all(row);
-        let mut probabilities = vec![0.0; self.forest.classes];
-        self.forest.evaluate(&row, &mut probabilities);
-        self.node_values.explain(&self.forest, &row, operator::most_probable(&probabilities))
+        Some(self.explanation(row)?.contributions)
     }
 
     /// The score of `class` before anything is known of a row; `None` where [`Model::explain`] is.
@@ -208,8 +209,15 @@ impl Model {
     /// Why the row gets its class, ready to be told. `None` where [`Model::explain`] is, and if there is no verdict.
     #[must_use]
     pub fn explanation(&self, row: &FeatureVector) -> Option<Explanation> {
-        let contributions = self.explain(row)?;
-        let class = self.score(std::slice::from_ref(row)).ok()?.first()?.class;
+        self.forest.cover.as_ref()?;
+        self.explanation_of(row, self.score(std::slice::from_ref(row)).ok()?.first()?.class)
+    }
+
+    /// The same for a class that is known already.
+    #[must_use]
+    pub fn explanation_of(&self, row: &FeatureVector, class: usize) -> Option<Explanation> {
+        let row = self.contract.non_finite.apply_all(row);
+        let contributions = self.node_values.explain(&self.forest, &row, class)?;
         let space = if self.kind() == Kind::Boosted { Space::Margin } else { Space::Probability };
         Some(Explanation { class, space, base: self.base_rate(class)?, contributions })
     }
@@ -345,60 +353,6 @@ fn finite(contract: &Contract, rows: &[FeatureVector]) -> Vec<f32> {
     let mut input = Vec::with_capacity(rows.len() * FEATURE_COUNT);
     rows.iter().for_each(|row| input.extend_from_slice(&contract.non_finite.apply_all(row)));
     input
-}
-
-fn prepare(bytes: &[u8]) -> Result<(Contract, Predictor), ModelError> {
-    let mut file = scan::scan(bytes)?;
-    let metadata = std::mem::take(&mut file.metadata_props).into_iter().map(|entry| (entry.key, entry.value));
-    let contract = Contract::parse(&metadata.collect::<Vec<_>>())?;
-    let classes = contract.classes.len();
-    let graph = graph::understand(file, classes)?;
-    let mut forest = ensemble::read(&graph.trees)?;
-    if graph.last.is_some() {
-        // Its trees' votes are not the model's probabilities, so what moves them explains nothing.
-        forest.cover = None;
-    }
-    let predictor = Predictor::new(Arc::new(forest), graph.last.as_ref());
-    if let Some(model) = predictor.odd_part(classes) {
-        return Err(ModelError::ClassCount { contract: classes, model });
-    }
-    if let Some(contract) = contract.kind.filter(|&kind| kind != predictor.kind()) {
-        return Err(ModelError::Kind { contract, graph: predictor.kind() });
-    }
-    if let Some(&used) = contract.unused_features.iter().find(|&&feature| predictor.looks_at(feature)) {
-        let fault = format!("the model does look at `{}`", expected_names()[used]);
-        return Err(ContractError::UnusedFeatures(fault).into());
-    }
-    try_out(&contract, &predictor, graph.last.is_some().then_some(&graph.proto))?;
-    Ok((contract, predictor))
-}
-
-/// Scores a row of zeros and the stored rows: a model that cannot do that is not loaded. `graph` is for tract to run.
-fn try_out(
-    contract: &Contract,
-    predictor: &Predictor,
-    graph: Option<&tract_onnx::pb::ModelProto>,
-) -> Result<(), ModelError> {
-    let mut rows = contract.probes.as_ref().map_or_else(Vec::new, Probes::rows);
-    rows.push([0.0; FEATURE_COUNT]);
-    let scores = score(contract, predictor, &rows).map_err(|error| ModelError::Engine(error.to_string()))?;
-    contract.probes.as_ref().map_or(Ok(()), |probes| probes.compare(&scores))?;
-    graph.map_or(Ok(()), |graph| reference::compare(graph, predictor, &finite(contract, &rows)))
-}
-
-/// Runs `load` where a panic ends nothing but the loading.
-fn in_thread<T: Send>(load: impl FnOnce() -> Result<T, ModelError> + Send) -> Result<T, ModelError> {
-    thread::scope(|scope| {
-        let loader = thread::Builder::new().name("model-loader".to_owned()).stack_size(LOADER_STACK);
-        let loader = loader
-            .spawn_scoped(scope, load)
-            .map_err(|error| ModelError::Engine(format!("no thread to load it in: {error}")))?;
-        loader.join().unwrap_or_else(|panic| {
-            let message = panic.downcast_ref::<&str>().copied().map(str::to_owned);
-            let message = message.or_else(|| panic.downcast_ref::<String>().cloned());
-            Err(ModelError::Panicked(message.unwrap_or_else(|| "without a message".to_owned())))
-        })
-    })
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -2,7 +2,6 @@
 //! something stands against it; a thread removes what has expired and notices what `ml-ids block` does.
 
 use std::{
-    collections::{HashMap, VecDeque},
     net::IpAddr,
     path::{Path, PathBuf},
     sync::{
@@ -25,12 +24,13 @@ use super::{
     event::{Action, Event, Journal},
     guard::Guard,
     host,
+    memory::{Muted, Pardons},
     pins::{Hands, Note, Pins, Settings},
     tally::{BlockCounts, FAILED, FULL, Tally, add},
 };
 use crate::sensor::{
     FilterMaps,
-    clock::{boot_to_unix_us, monotonic_us},
+    clock::{monotonic_us, unix_us as unix},
 };
 
 /// Time between two looks at what others have done and what has expired.
@@ -41,12 +41,6 @@ const REFRESH: Duration = Duration::from_secs(5);
 const LONGEST_SCAN: Duration = Duration::from_secs(30);
 /// Looking through the list takes at most one part in this many of the time.
 const SHARE: u32 = 50;
-/// Sources whose refusal has been told and is not told again for a while, at most.
-const MOST_MUTED: usize = 1024;
-/// Removals by hand that are remembered, at most.
-const MOST_PARDONS: usize = 65_536;
-/// How long a removal by hand is remembered: flows that ended before it are judged by then.
-const PARDON: Duration = Duration::from_secs(300);
 
 /// How to block.
 #[derive(Clone, Debug)]
@@ -84,10 +78,8 @@ struct Work {
     journal: Journal,
     guard: Guard,
     allow: Vec<IpNet>,
-    /// Sources whose refusal has been told, and until when it is not told again.
-    muted: HashMap<IpAddr, u64>,
-    /// What was unblocked by hand, and when in Unix time: flows that ended before do not block it again.
-    pardons: VecDeque<(IpNet, u64)>,
+    muted: Muted,
+    pardons: Pardons,
     /// When the list has to be looked through, in microseconds since boot.
     next_scan_us: u64,
     _pins: Pins,
@@ -107,7 +99,7 @@ impl Blocker {
         hands.protected.write(&guard).map_err(RespondError::Protect)?;
         let journal = Journal::open(logs, options.dry_run)
             .map_err(|source| RespondError::Log { path: logs.to_owned(), source })?;
-        let (muted, pardons) = (HashMap::new(), VecDeque::new());
+        let (muted, pardons) = (Muted::default(), Pardons::default());
         let work = Work { hands, journal, guard, allow, muted, pardons, next_scan_us: 0, _pins: pins };
         let shared = Arc::new(Shared { options, tally: Tally::default(), work: Mutex::new(Some(work)) });
         let (stop, stopped) = channel();
@@ -206,8 +198,7 @@ impl Work {
         let unix_us = unix(now_us);
         // Had it been blocked when the flow's last packet came, the block would be over.
         let too_late = end_us.saturating_add(micros(options.ttl)) < unix_us;
-        let pardoned = self.pardons.iter().any(|(pardoned, at_us)| pardoned.contains(&net) && end_us <= *at_us);
-        if too_late || pardoned {
+        if too_late || self.pardons.hold(net, end_us) {
             return;
         }
         if let Err(refusal) = self.guard.check(net) {
@@ -227,6 +218,12 @@ impl Work {
         }
         match added {
             Ok(()) => {
+                // The command tells before it removes: had it done so since the look above, its note is here by now.
+                self.take_notes(tally);
+                if self.pardons.hold(net, end_us) {
+                    self.remove(&net);
+                    return;
+                }
                 self.expect(entry.expires_us);
                 add(&tally.blocked);
                 add(&tally.entries);
@@ -259,13 +256,9 @@ impl Work {
         cause: &Cause,
     ) {
         tally.refuse(reason);
-        if self.muted.get(&source).is_some_and(|until| unix_us < *until) {
+        if !self.muted.tells(source, unix_us, unix_us.saturating_add(micros(options.ttl))) {
             return;
         }
-        if self.muted.len() >= MOST_MUTED {
-            self.muted.clear();
-        }
-        self.muted.insert(source, unix_us.saturating_add(micros(options.ttl)));
         let (action, net) = (Action::Refuse, IpNet::from(source));
         self.journal.write(&Event {
             action,
@@ -289,10 +282,7 @@ impl Work {
             let unix_us = unix(at_us);
             let (action, ttl) = if added == 0 {
                 add(&tally.unblocked);
-                if self.pardons.len() >= MOST_PARDONS {
-                    self.pardons.pop_front();
-                }
-                self.pardons.push_back((net, unix_us));
+                self.pardons.add(net, unix_us);
                 (Action::Unblock, None)
             } else {
                 add(&tally.blocked);
@@ -313,8 +303,7 @@ impl Work {
 
     /// Looks again at what the host cannot do without.
     fn refresh(&mut self) {
-        let oldest_us = unix(monotonic_us()).saturating_sub(micros(PARDON));
-        self.pardons.retain(|(_, at_us)| *at_us >= oldest_us);
+        self.pardons.forget(unix(monotonic_us()));
         let guard = match host::essentials() {
             Ok(host) => Guard::new(host, &self.allow),
             Err(error) => {
@@ -407,8 +396,4 @@ impl Work {
 
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
-}
-
-fn unix(boot_us: u64) -> u64 {
-    boot_us.saturating_add_signed(boot_to_unix_us())
 }

@@ -14,6 +14,7 @@ mod blocklist;
 mod event;
 mod guard;
 mod host;
+mod memory;
 mod pins;
 mod tally;
 

@@ -19,6 +19,11 @@ pub(crate) fn boot_to_unix_us() -> i64 {
     best.map_or(0, |(_, offset)| offset)
 }
 
+/// A kernel time as Unix time, in microseconds.
+pub(crate) fn unix_us(boot_us: u64) -> u64 {
+    boot_us.saturating_add_signed(boot_to_unix_us())
+}
+
 /// The kernel's clock as its programs read it, in microseconds.
 pub(crate) fn monotonic_us() -> u64 {
     read(libc::CLOCK_MONOTONIC).cast_unsigned()

@@ -364,6 +364,7 @@ fn drain(records: &mut RingBuf<MapData>, state: &SensorState, journal: &Journal,
     let offset = boot_to_unix_us();
     let mut taken = 0;
     loop {
+        let began = Instant::now();
         let mut batch = Vec::with_capacity(BATCH);
         while batch.len() < BATCH {
             let Some(item) = records.next() else { break };
@@ -384,5 +385,6 @@ fn drain(records: &mut RingBuf<MapData>, state: &SensorState, journal: &Journal,
         if sink.send(batch).is_err() {
             return (taken, false);
         }
+        state.observe_drain(began.elapsed());
     }
 }

@@ -6,15 +6,34 @@ use std::{
         PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use aya::maps::{MapData, PerCpuArray};
 use ml_ids_common::{COUNTER_SETS, Counters, counter_set};
 
 use super::{EgressHook, IngressHook, Options};
+use crate::histogram::{Histogram, Scale, Shape};
 
 /// Names of interfaces that are remembered for the flows seen on them, those that are gone included.
 const NAMES: usize = 4096;
+/// Moving a batch takes microseconds; with a full queue behind it, as long as the scoring.
+const DRAIN: Scale = Scale {
+    per_unit: 1_000_000_000,
+    ends: &[
+        10_000,
+        25_000,
+        50_000,
+        100_000,
+        250_000,
+        500_000,
+        1_000_000,
+        5_000_000,
+        25_000_000,
+        100_000_000,
+        1_000_000_000,
+    ],
+};
 
 /// How it stands with a watched interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +97,8 @@ pub struct SensorState {
     /// Records that were sent by the kernel but could not be read.
     malformed_records: AtomicU64,
     sweep_failures: AtomicU64,
+    /// Time that moving a batch from the ring buffer to the pipeline takes.
+    drain: Histogram,
 }
 
 impl SensorState {
@@ -93,6 +114,7 @@ impl SensorState {
             presses: AtomicU64::new(0),
             malformed_records: AtomicU64::new(0),
             sweep_failures: AtomicU64::new(0),
+            drain: Histogram::new(&DRAIN),
             at_start: Counters::default(),
         };
         state.at_start = state.counters();
@@ -205,6 +227,16 @@ impl SensorState {
     pub fn live_flows(&self) -> u64 {
         let flows = self.counters().flows;
         flows.opened.saturating_sub(flows.ended())
+    }
+
+    /// How long it takes to move a batch of finished flows from the ring buffer to the pipeline, in seconds.
+    #[must_use]
+    pub fn drain_times(&self) -> Shape {
+        self.drain.shape()
+    }
+
+    pub(super) fn observe_drain(&self, took: Duration) {
+        self.drain.observe_nanos(took);
     }
 
     pub(super) fn set_entries(&self, entries: u32) {

@@ -64,13 +64,26 @@ impl Kinds {
 pub struct Event {
     kind: EventKind,
     line: Arc<str>,
+    number: Option<u64>,
 }
 
 impl Event {
     /// An event of this line of JSON, without its line end.
     #[must_use]
     pub fn new(kind: EventKind, line: &serde_json::Value) -> Self {
-        Self { kind, line: line.to_string().into() }
+        Self { kind, line: line.to_string().into(), number: None }
+    }
+
+    /// The same with its number in the order of such events, by which a listener says where to go on.
+    #[must_use]
+    pub fn numbered(self, number: u64) -> Self {
+        Self { number: Some(number), ..self }
+    }
+
+    /// Its number, if it has one.
+    #[must_use]
+    pub const fn number(&self) -> Option<u64> {
+        self.number
     }
 
     /// What it tells of.

@@ -16,6 +16,7 @@ use log::{error, warn};
 use super::{
     counters::{SinkCounters, SinkState},
     event::{Event, EventKind, Kinds},
+    feed::Feed,
     outlet::{Message, Outlet},
 };
 
@@ -79,6 +80,7 @@ pub struct Hub {
     /// Records dealt with whose mark found the queue full.
     unmarked: Mutex<u64>,
     wanted: Kinds,
+    feed: Feed,
     states: Vec<(Port, Arc<SinkCounters>)>,
 }
 
@@ -146,18 +148,26 @@ impl Hub {
             end,
             unmarked: Mutex::new(0),
             wanted,
+            feed: Feed::default(),
             states,
         })
     }
 
-    /// Whether any sink wants events of this kind; those that nobody wants need not be rendered.
+    /// Whether any sink or listener wants events of this kind; those that nobody wants need not be rendered.
     #[must_use]
-    pub const fn wants(&self, kind: EventKind) -> bool {
-        self.wanted.has(kind)
+    pub fn wants(&self, kind: EventKind) -> bool {
+        self.wanted.has(kind) || self.feed.wants(kind)
+    }
+
+    /// What is emitted, for those who listen now.
+    #[must_use]
+    pub const fn feed(&self) -> &Feed {
+        &self.feed
     }
 
     /// Hands an event to every sink that wants it. Never waits.
     pub fn emit(&self, event: &Event) {
+        self.feed.publish(event);
         let senders = self.senders.read().unwrap_or_else(PoisonError::into_inner);
         for Sender { port, queue, counters } in senders.iter().filter(|sender| sender.port.kinds.has(event.kind())) {
             counters.count_queued();

@@ -8,6 +8,7 @@ mod console;
 mod counters;
 pub mod eve;
 mod event;
+mod feed;
 mod hub;
 mod log_file;
 mod node;
@@ -18,6 +19,7 @@ use std::{io, path::Path, sync::Arc};
 pub use counters::SinkState;
 pub(crate) use eve::{protocol_name, timestamp};
 pub use event::{Event, EventKind, Kinds};
+pub use feed::{FEED_KINDS, Feed};
 pub use hub::{First, Hub, Port, QUEUE_EVENTS, Sink, Undelivered};
 pub use log_file::LogFile;
 pub use node::node_name;
@@ -92,11 +94,20 @@ impl Sinks {
 
     fn emit(&self, kind: EventKind, record: &FlowRecord, render: impl FnOnce(&Place<'_>) -> Value) {
         if self.hub.wants(kind) {
-            let interface = (self.interfaces)(record.state().interface);
-            let Origin { host, community_id_seed } = &self.origin;
-            let place = Place { host, interface: interface.as_deref(), community_id_seed: *community_id_seed };
-            self.hub.emit(&Event::new(kind, &render(&place)));
+            self.hub.emit(&Event::new(kind, &self.placed(record, render)));
         }
+    }
+
+    fn placed(&self, record: &FlowRecord, render: impl FnOnce(&Place<'_>) -> Value) -> Value {
+        let interface = (self.interfaces)(record.state().interface);
+        let Origin { host, community_id_seed } = &self.origin;
+        render(&Place { host, interface: interface.as_deref(), community_id_seed: *community_id_seed })
+    }
+
+    /// The event of a verdict, to show what an alert rests on.
+    #[must_use]
+    pub fn evidence(&self, verdict: &Verdict, model: &Model) -> Value {
+        self.placed(&verdict.record, |place| eve::verdict(verdict, model, place))
     }
 
     /// Says that so many more records are dealt with.

@@ -116,21 +116,3 @@ async fn sensor_that_was_asked_for_is_waited_for_and_shown() {
     assert_eq!(sensor["packets"]["ingress"]["skipped"], json!({"arp": 4}));
     assert_eq!(sensor["flows"]["lost_ring_full"], 0);
 }
-
-#[tokio::test]
-async fn metrics_tell_the_books_and_what_blocking_drops() {
-    let server = Server::with(Limits::default(), true).await;
-    server.state.set_sensor(Arc::new(OneInterface(InterfaceState::Attached)));
-    let text = server.get("/metrics").await.text();
-    for line in [
-        "ml_ids_packets_total{hook=\"ingress\"} 10",
-        "ml_ids_packets_in_flow_total{hook=\"ingress\"} 6",
-        "ml_ids_packets_skipped_total{hook=\"ingress\",reason=\"arp\"} 4",
-        "ml_ids_packets_total{hook=\"egress\"} 0",
-        "ml_ids_block_entries 2.0",
-        "ml_ids_block_dropped_packets_total 3",
-        "ml_ids_blocks_refused_total{reason=\"allowed\"} 5",
-    ] {
-        assert!(text.lines().any(|found| found == line), "`{line}` is not in:\n{text}");
-    }
-}

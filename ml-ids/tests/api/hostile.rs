@@ -178,8 +178,43 @@ async fn bodies_beyond_the_memory_for_all_of_them_are_429() {
 }
 
 #[tokio::test]
+async fn a_newcomer_gets_the_place_of_the_client_that_is_waited_for_longest() {
+    let server = Server::limited(|limits| (limits.connections, limits.patience) = (3, SOON)).await;
+    let mut slow = Vec::new();
+    for beginning in ["", "GET /health HTTP/1.1\r\nHost: te", "POST /predict HTTP/1.1\r\nContent-Length: 99\r\n\r\n{"] {
+        let mut connection = server.connect().await;
+        connection.write(beginning).await;
+        slow.push(connection);
+    }
+    let mut served = Vec::new();
+    for (cut, slow) in (1..).zip(&mut slow) {
+        let mut newcomer = server.connect().await;
+        newcomer.write("GET /health HTTP/1.1\r\nHost: test\r\n\r\n").await;
+        let health = newcomer.read().await.accepted();
+        assert_eq!(health["queues"]["connections"]["refused"], cut);
+        assert!(slow.is_closed().await);
+        served.push(newcomer);
+    }
+    drop(served);
+}
+
+#[tokio::test]
+async fn a_request_that_is_worked_on_keeps_its_place() {
+    let server = Server::limited(|limits| (limits.connections, limits.patience) = (1, Duration::ZERO)).await;
+    server.model.shut();
+    let mut worked_on = server.connect().await;
+    worked_on.write(request("/predict", "", FLOW)).await;
+    let mut newcomer = server.connect().await;
+    newcomer.write("GET /health HTTP/1.1\r\nHost: test\r\n\r\n").await;
+    assert!(tokio::time::timeout(SOON, newcomer.read()).await.is_err(), "answered beside the limit");
+    server.model.open();
+    worked_on.read().await.accepted();
+    newcomer.read().await.accepted();
+}
+
+#[tokio::test]
 async fn connections_beyond_the_limit_wait_for_a_place() {
-    let server = Server::limited(|limits| limits.connections = 1).await;
+    let server = Server::limited(|limits| (limits.connections, limits.patience) = (1, Duration::from_secs(3600))).await;
     let mut first = server.connect().await;
     first.write(request("/predict", "", FLOW)).await;
     first.read().await.accepted();

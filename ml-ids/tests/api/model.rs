@@ -1,14 +1,14 @@
-//! What is loaded, and drift: `GET /model`, `GET /metrics` and the note in `GET /health`.
+//! What is loaded, how it is kept, and drift: `GET /model`, `GET /metrics` and the note in `GET /health`.
 
 use std::sync::{Arc, Mutex};
 
 use ml_ids::{
-    api::{Limits, ModelWatch},
+    api::{Limits, ModelWatch, ReloadError},
     detect::drift::{DriftReport, FeatureDrift, Window},
 };
 use serde_json::json;
 
-use crate::support::Server;
+use crate::{source::Told, support::Server};
 
 /// A watch that reports what it was given.
 struct Watch(Mutex<DriftReport>);
@@ -71,13 +71,33 @@ async fn model_tells_card_details_and_the_ten_features_that_have_shifted_most() 
 }
 
 #[tokio::test]
+async fn model_tells_how_its_source_is_looked_at_and_what_is_wrong_with_it() {
+    let server = Server::start().await;
+    let alone = server.get("/model").await.accepted();
+    assert_eq!((&alone["refresh"], &alone["shadow"], &alone["reasons"]), (&json!(null), &json!(null), &json!([])));
+    server.state.set_model_source(Told::new(Err(ReloadError::Busy)));
+    let kept = server.get("/model").await.accepted();
+    let refresh = json!({
+        "interval_seconds": 60.0,
+        "last_look": "1970-01-01T00:00:00Z",
+        "outcome": "away",
+        "failures": 3,
+        "next_look": "1970-01-01T00:08:00Z",
+    });
+    assert_eq!(kept["refresh"], refresh);
+    assert_eq!(kept["reasons"], json!(["mlflow:ids@prod is away"]));
+    assert_eq!(kept["shadow"], server.get("/health").await.accepted()["shadow"]);
+    assert_eq!(kept["shadow"]["model"]["version"], "9");
+}
+
+#[tokio::test]
 async fn without_a_sensor_there_is_no_drift_and_without_a_model_no_model() {
     let answer = Server::start().await.get("/model").await.accepted();
     assert_eq!(answer["drift"], json!(null));
     let server = Server::without_model(Limits::default(), false).await;
     server.get("/model").await.refused(503);
     let metrics = server.get("/metrics").await;
-    assert_eq!((metrics.status, metrics.text().as_str()), (200, ""));
+    assert!(metrics.status == 200 && !metrics.text().contains("ml_ids_model_info"), "{}", metrics.text());
 }
 
 #[tokio::test]
@@ -109,7 +129,8 @@ async fn metrics_are_in_the_format_of_prometheus() {
     for label in ["name=\"threshold\"", "kind=\"threshold\"", "profile=\"fixed\"", "source=\"embedded\""] {
         assert!(model.contains(label), "{label} is not in {model}");
     }
-    assert!(text.lines().all(|line| line.starts_with('#') || line.starts_with("ml_ids_")), "{text}");
+    let ours = |line: &str| ["#", "ml_ids_", "process_"].iter().any(|start| line.starts_with(start));
+    assert!(text.lines().all(ours), "{text}");
 }
 
 #[tokio::test]

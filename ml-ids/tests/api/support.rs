@@ -84,7 +84,7 @@ impl Predictor for Threshold {
         Ok(rows.iter().map(score).collect())
     }
 
-    fn explain(&self, row: &FeatureVector, most: usize) -> Option<Explanation> {
+    fn explain(&self, row: &FeatureVector, _class: usize, most: usize) -> Option<Explanation> {
         let part = |feature, value, contribution, text: &str| Contribution {
             feature,
             value,
@@ -139,7 +139,7 @@ impl Server {
     }
 
     pub(crate) async fn connect(&self) -> Connection {
-        Connection { stream: TcpStream::connect(self.address).await.unwrap(), buffer: Vec::new() }
+        Connection { stream: TcpStream::connect(self.address).await.unwrap(), buffer: Vec::new(), lines: String::new() }
     }
 
     /// One request on its own connection.
@@ -176,6 +176,8 @@ pub(crate) fn request(target: &str, headers: &str, body: impl AsRef<[u8]>) -> Ve
 pub(crate) struct Connection {
     pub(crate) stream: TcpStream,
     buffer: Vec<u8>,
+    /// What has come of an answer in chunks and was not read as a line.
+    lines: String,
 }
 
 #[derive(Debug)]
@@ -191,8 +193,58 @@ impl Connection {
         let _closed = self.stream.write_all(bytes.as_ref()).await.is_err();
     }
 
-    /// The next answer, of a known length as all of this server's are.
+    /// The next answer, of a known length or in chunks.
     pub(crate) async fn read(&mut self) -> Answer {
+        let mut answer = self.read_head().await;
+        if answer.header("transfer-encoding") == Some("chunked") {
+            while let Some(piece) = self.read_piece().await {
+                answer.body.extend(piece);
+            }
+            return answer;
+        }
+        let length: usize = answer.header("content-length").map_or(0, |length| length.parse().unwrap());
+        if answer.status != 100 {
+            answer.body = self.read_exactly(length).await;
+        }
+        answer
+    }
+
+    /// The next chunk of an answer; `None` at its end.
+    pub(crate) async fn read_piece(&mut self) -> Option<Vec<u8>> {
+        let end = loop {
+            match self.buffer.windows(2).position(|window| window == b"\r\n") {
+                Some(end) => break end,
+                None => assert!(self.fill().await > 0, "closed within an answer"),
+            }
+        };
+        let size = self.read_exactly(end + 2).await;
+        let size = usize::from_str_radix(std::str::from_utf8(&size[..end]).unwrap(), 16).unwrap();
+        let piece = self.read_exactly(size).await;
+        assert_eq!(self.read_exactly(2).await, b"\r\n");
+        (size > 0).then_some(piece)
+    }
+
+    /// The next line of an answer in chunks, which arrive a line each or many.
+    pub(crate) async fn read_line(&mut self) -> Value {
+        while !self.lines.contains('\n') {
+            let piece = self.read_piece().await.expect("the answer goes on");
+            self.lines.push_str(std::str::from_utf8(&piece).unwrap());
+        }
+        let (line, rest) = self.lines.split_once('\n').unwrap();
+        let line = serde_json::from_str(line).unwrap();
+        self.lines = rest.to_owned();
+        line
+    }
+
+    async fn read_exactly(&mut self, count: usize) -> Vec<u8> {
+        while self.buffer.len() < count {
+            assert!(self.fill().await > 0, "closed within an answer");
+        }
+        self.buffer.drain(..count).collect()
+    }
+
+    /// The head of the next answer.
+    pub(crate) async fn read_head(&mut self) -> Answer {
         let end = loop {
             if let Some(end) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") {
                 break end + 4;
@@ -201,15 +253,7 @@ impl Connection {
         };
         let head = String::from_utf8(self.buffer.drain(..end).collect()).unwrap();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        let mut answer = Answer { status, head, body: Vec::new() };
-        let length: usize = answer.header("content-length").map_or(0, |length| length.parse().unwrap());
-        if status != 100 {
-            while self.buffer.len() < length {
-                assert!(self.fill().await > 0, "closed within an answer");
-            }
-            answer.body = self.buffer.drain(..length).collect();
-        }
-        answer
+        Answer { status, head, body: Vec::new() }
     }
 
     /// Whether the server has nothing more to say.

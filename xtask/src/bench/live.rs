@@ -117,7 +117,7 @@ impl Sensor {
         fs::create_dir_all(&logs).context("cannot make a folder for logs")?;
         let mut command = within(SERVER);
         command.arg(workspace::agent("release")).args(["run", "-i", "srv0", "--attach", "host"]);
-        command.args(["--max-flows", max_flows, "--log-dir"]).arg(logs);
+        command.args(["--max-flows", max_flows, "--log-dir"]).arg(&logs).env("ML_IDS_STATE_DIR", &logs);
         // A line for each verdict is the terminal's cost, not the sensor's.
         command.env("RUST_LOG", "error").stdout(Stdio::null()).stderr(Stdio::null());
         let sensor = Self(command.spawn().context("cannot start the sensor")?);

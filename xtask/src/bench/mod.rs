@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: figures of a release build, as tables or as one JSON line a figure.
 
+mod api;
 mod big_capture;
 mod figure;
 mod live;
@@ -36,10 +37,12 @@ enum Bench {
     Live,
     /// Flows scored a CPU second, beside onnxruntime and scikit-learn (needs `setup --tests`)
     Score,
+    /// Answers of `/predict` a second and their times with 256 clients, beside a server that only parses the JSON
+    Api,
 }
 
 impl Bench {
-    const ALL: [Self; 4] = [Self::Kernel, Self::Offline, Self::Live, Self::Score];
+    const ALL: [Self; 5] = [Self::Kernel, Self::Offline, Self::Live, Self::Score, Self::Api];
 
     const fn name(self) -> &'static str {
         match self {
@@ -47,6 +50,7 @@ impl Bench {
             Self::Offline => "offline",
             Self::Live => "live",
             Self::Score => "score",
+            Self::Api => "api",
         }
     }
 }
@@ -62,6 +66,7 @@ pub(crate) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             Bench::Offline => offline::run(),
             Bench::Live => live::run(),
             Bench::Score => score::run(),
+            Bench::Api => api::run(),
             Bench::Kernel => kernel(),
         };
         match figures {

@@ -18,9 +18,11 @@ struct Server {
     packages: &'static [&'static str],
 }
 
-const SERVERS: [Server; 3] = [
+const SERVERS: [Server; 5] = [
     Server { program: "usr/sbin/rsyslogd", packages: &["rsyslog", "libestr0", "libfastjson4", "liblognorm5"] },
-    Server { program: "usr/bin/nats-server", packages: &["nats-server"] },
+    Server { program: "usr/sbin/nats-server", packages: &["nats-server"] },
+    Server { program: "usr/bin/prometheus", packages: &["prometheus"] },
+    Server { program: "usr/bin/prometheus-alertmanager", packages: &["prometheus-alertmanager"] },
     // Reads Suricata's events, and ours.
     Server { program: "usr/bin/fever", packages: &["fever"] },
 ];

@@ -16,7 +16,7 @@ struct Tool {
     package: &'static str,
 }
 
-const TOOLS: [Tool; 9] = [
+const TOOLS: [Tool; 11] = [
     Tool { program: "ip", package: "iproute2" },
     Tool { program: "ethtool", package: "ethtool" },
     Tool { program: "tcpdump", package: "tcpdump" },
@@ -27,6 +27,8 @@ const TOOLS: [Tool; 9] = [
     Tool { program: "dnsmasq", package: "dnsmasq-base" },
     Tool { program: "dig", package: "bind9-dnsutils" },
     Tool { program: "nmap", package: "nmap" },
+    Tool { program: "openssl", package: "openssl" },
+    Tool { program: "slowhttptest", package: "slowhttptest" },
 ];
 
 /// Installs the missing ones.

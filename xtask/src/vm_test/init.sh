@@ -45,7 +45,17 @@ interface() {
         for (i = 1; i <= n; i++) if (name[i] == "InNoECTPkts") print $i}' /proc/net/netstat)"
 }
 
-fetch() { "$1" 20 wget -q -O /dev/null "http://$2:8080/$3" || say note "no answer from $2 to $1"; }
+# Where the next conversation comes from: every one from ports of its own. On a mirror port, where one direction is seen
+# alone, a flow does not end with its connection, and a port that is used again would continue it.
+port=20000
+ports() { "$1" 5 sh -c "echo $2 $3 > /proc/sys/net/ipv4/ip_local_port_range" || say note "no ports $2 to $3"; }
+
+fetch() {
+    ports "$1" $port $((port + 1))
+    "$1" 20 wget -q -O /dev/null "http://$2:8080/$3" || say note "no answer from $2 to $1"
+    ports "$1" 32768 60999
+    port=$((port + 2))
+}
 
 conversations() {
     here 20 ping -q -c 5 -i 0.1 10.9.0.2 > /dev/null || say note "no answer to ping"

@@ -1,13 +1,14 @@
 //! Keeps the model of a source at work: loads it, looks whether the source has another, checks that one and swaps it in.
 //! What is refused or away leaves the model that works.
 
+mod looks;
 #[cfg(test)]
 mod tests;
 
 use std::{
     borrow::Cow,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError},
-    time::{Duration, Instant},
+    time::{Duration, SystemTime},
 };
 
 use log::{info, warn};
@@ -15,6 +16,8 @@ use ml_ids_common::Profile;
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
+pub(crate) use self::looks::Outcome;
+use self::looks::{Kind, Looks, Trouble};
 use super::{
     Cache, Fetched, Fetcher, Live, LoadOptions, Mark, Model, ModelError, ModelHandle, Origin, Progress, Source,
     cache::Kept, hex,
@@ -47,7 +50,7 @@ pub struct Keeper {
     handle: Arc<ModelHandle>,
     /// Held while the source is looked at, so that there is one look at a time.
     look: Mutex<Seen>,
-    trouble: Mutex<Option<Trouble>>,
+    looks: Mutex<Looks>,
     /// The only profile that is let in; flows are counted by it. Unset, any is.
     profile: OnceLock<Profile>,
     changed: OnceLock<Listener>,
@@ -62,35 +65,6 @@ struct Seen {
     mark: Option<Mark>,
     /// Why that was refused then, if it was.
     refused: Option<String>,
-}
-
-/// What went wrong at the last look.
-#[derive(Clone, Debug)]
-struct Trouble {
-    error: String,
-    since: Instant,
-    kind: Kind,
-}
-
-/// Whose fault it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    /// The source does not answer.
-    Away,
-    /// The source says no.
-    Denied,
-    /// The source has a model that is refused.
-    Refused,
-}
-
-impl Kind {
-    /// Of what went wrong before there was a model to refuse.
-    fn of(error: &ModelError) -> Self {
-        match error {
-            ModelError::Fetch(error) if error.is_away() => Self::Away,
-            _ => Self::Denied,
-        }
-    }
 }
 
 /// A model that was read and loaded.
@@ -150,7 +124,7 @@ impl Keeper {
             options,
             handle: Arc::new(ModelHandle::new(live)),
             look: Mutex::new(seen),
-            trouble: Mutex::new(trouble),
+            looks: Mutex::new(Looks::first(trouble)),
             profile: OnceLock::new(),
             changed: OnceLock::new(),
         })
@@ -202,7 +176,7 @@ impl Keeper {
     #[must_use]
     pub fn reasons(&self) -> Vec<String> {
         let live = self.handle.current();
-        let trouble = self.trouble().clone();
+        let trouble = self.record().trouble.clone();
         let source = &self.options.source;
         let works = live.origin.resolved.unwrap_or_else(|| live.model.version().to_owned());
         trouble
@@ -218,6 +192,16 @@ impl Keeper {
                 format!("{what} and {works}{cached} stays at work: {error}")
             })
             .collect()
+    }
+
+    /// What came of the looks so far.
+    pub(crate) fn looks(&self) -> Looks {
+        self.record().clone()
+    }
+
+    /// Notes when the next look is due.
+    pub(crate) fn plan(&self, next: SystemTime) {
+        self.record().next = Some(next);
     }
 
     fn begin(&self) -> Result<MutexGuard<'_, Seen>, RefreshError> {
@@ -236,8 +220,11 @@ impl Keeper {
             Ok(None) => {
                 match &seen.refused {
                     // Unchanged since it was refused is no better; a server that was away meanwhile is back.
-                    Some(reason) => self.note(reason.clone(), Kind::Refused),
-                    None => self.recovered(),
+                    Some(reason) => {
+                        let news = self.record().still_refused(reason.clone());
+                        self.tell(reason, news);
+                    }
+                    None => self.went_well(Outcome::Unchanged),
                 }
                 return Ok(Refreshed::Unchanged(old));
             }
@@ -255,8 +242,8 @@ impl Keeper {
             }
             Err(error) => return Err(self.failed(error, Kind::Refused)),
         };
-        self.recovered();
         let same = new.model.sha256() == old.model.sha256();
+        self.went_well(if same { Outcome::Unchanged } else { Outcome::Swapped });
         if same && new.origin == old.origin {
             return Ok(Refreshed::Unchanged(old));
         }
@@ -283,27 +270,27 @@ impl Keeper {
         }
     }
 
-    fn trouble(&self) -> MutexGuard<'_, Option<Trouble>> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    fn record(&self) -> MutexGuard<'_, Looks> {
+        self.looks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn failed(&self, error: ModelError, kind: Kind) -> RefreshError {
-        self.note(error.to_string(), kind);
+        let words = error.to_string();
+        let news = self.record().failed(words.clone(), kind);
+        self.tell(&words, news);
         RefreshError::Model(error)
     }
 
-    /// Notes what went wrong. Said in the log when it is another thing than before.
-    fn note(&self, error: String, kind: Kind) {
-        let mut trouble = self.trouble();
-        if trouble.as_ref().is_none_or(|trouble| trouble.error != error) {
+    /// Says in the log what is wrong, once.
+    fn tell(&self, error: &str, news: bool) {
+        if news {
             warn!("model {} stays at work; {}: {error}", self.handle.current().model.version(), self.options.source);
         }
-        let since = trouble.as_ref().filter(|trouble| trouble.kind == kind).map(|trouble| trouble.since);
-        *trouble = Some(Trouble { error, since: since.unwrap_or_else(Instant::now), kind });
     }
 
-    fn recovered(&self) {
-        if let Some(Trouble { since, .. }) = self.trouble().take() {
+    fn went_well(&self, outcome: Outcome) {
+        let over = self.record().well(outcome);
+        if let Some(Trouble { since, .. }) = over {
             let lasted = Duration::from_secs(since.elapsed().as_secs());
             info!(
                 "{} answers with a good model again, after {}",
@@ -374,5 +361,5 @@ fn last_good(options: &KeeperOptions, error: ModelError, kind: Kind) -> Result<(
     };
     let live = Live { model, origin: Origin { resolved, cached: true } };
     warn!("{error}; the last good model {} is at work", described(&live));
-    Ok((live, Trouble { error: error.to_string(), since: Instant::now(), kind }))
+    Ok((live, Trouble::new(error.to_string(), kind)))
 }

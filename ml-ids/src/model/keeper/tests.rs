@@ -132,6 +132,29 @@ fn a_source_that_is_away_leaves_the_model_at_work_until_it_is_back() {
 }
 
 #[test]
+fn looks_are_told_in_a_word_and_counted_while_they_fail() {
+    let file = File::new(&model("1"));
+    let keeper = file.keeper();
+    let told = || (keeper.looks().outcome.name(), keeper.looks().failures);
+    assert_eq!(told(), ("loaded", 0));
+    keeper.refresh().unwrap();
+    assert_eq!(told(), ("unchanged", 0));
+    file.write("no model");
+    assert!(keeper.refresh().is_err());
+    assert_eq!(told(), ("refused", 1));
+    assert!(keeper.reload().is_err());
+    assert_eq!(told(), ("refused", 2));
+    keeper.refresh().unwrap();
+    assert_eq!(told(), ("refused", 0), "the same file as before");
+    fs::remove_file(&file.path).unwrap();
+    assert!(keeper.refresh().is_err());
+    assert_eq!(told(), ("denied", 1));
+    file.write(model("2").encode_to_vec());
+    keeper.refresh().unwrap();
+    assert_eq!(told(), ("swapped", 0));
+}
+
+#[test]
 fn one_look_at_a_time() {
     let (arrived, arrivals) = mpsc::channel();
     let (go, gone) = mpsc::channel::<()>();

@@ -108,8 +108,10 @@ pub enum FetchError {
 pub enum Credentials {
     /// None.
     None,
-    /// Name and password or a token.
-    Login,
+    /// Name and password.
+    Password,
+    /// A token.
+    Token,
     /// A signature with an AWS key.
     Signature,
     /// None, where a signature with an AWS key is usual.
@@ -153,11 +155,16 @@ fn advice(status: u16, sent: &Credentials) -> &'static str {
             "; check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION and what the key may read"
         }
         (401 | 403, Credentials::Unsigned) => "; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-        (401, Credentials::Login) => "; the user name, password or token is wrong",
+        (401, Credentials::Password) => {
+            "; the user name or password is wrong: check MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or the address"
+        }
+        (401, Credentials::Token) => "; the token is wrong: check MLFLOW_TRACKING_TOKEN",
         (401, Credentials::None) => {
             "; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
         }
-        (403, Credentials::Login) => "; this user may not read the model, or the server does not expect this host name",
+        (403, Credentials::Password | Credentials::Token) => {
+            "; this user may not read the model, or the server does not expect this host name"
+        }
         (404, _) => "; check the name and the server's address",
         _ => "",
     }
@@ -180,7 +187,7 @@ mod tests {
             url: String::new(),
             status,
             detail: String::new(),
-            signed: Credentials::Login,
+            signed: Credentials::Password,
         };
         assert!(status(503).is_away() && status(429).is_away());
         assert!(!status(401).is_away() && !status(404).is_away() && !FetchError::NoRegistry.is_away());

@@ -207,7 +207,11 @@ fn finish(
         // What can be read of it is shown; that it broke off matters less than the status.
         let _ = response.into_body().into_reader().take(ERROR_BYTES).read_to_end(&mut words);
         let signed = match get.signed {
-            Credentials::None if same_origin && get.url.auth().or(get.auth).is_some() => Credentials::Login,
+            Credentials::None if same_origin => match get.url.auth().or(get.auth) {
+                Some(Auth::Basic { .. }) => Credentials::Password,
+                Some(Auth::Bearer(_)) => Credentials::Token,
+                None => Credentials::None,
+            },
             signed => signed,
         };
         let detail = words_of(&String::from_utf8_lossy(&words));

@@ -5,7 +5,6 @@ use std::arch::x86_64::{_CMP_LE_OQ, _mm256_cmp_ps, _mm256_loadu_ps, _mm256_movem
 use super::{
     super::{predictor::Stacking, trees::Forest},
     block::{self, Block},
-    top::{BRANCHES, Top},
 };
 
 /// Rows of an instruction.
@@ -13,22 +12,29 @@ const LANES: usize = 8;
 
 #[target_feature(enable = "avx2")]
 pub(super) fn walk_blocks(forest: &Forest, blocks: &[Block], sums: &mut [f64]) {
-    block::walk_blocks(forest, blocks, sums, |top, block| {
-        let mut right = [0; BRANCHES];
-        for ((right, &feature), &threshold) in right.iter_mut().zip(&top.features).zip(&top.thresholds) {
-            let threshold = _mm256_set1_ps(threshold);
-            let mut left = 0;
-            for (number, rows) in block.column(feature).as_chunks::<LANES>().0.iter().enumerate() {
-                // SAFETY: the array has the 8 values that are read.
-                let values = unsafe { _mm256_loadu_ps(rows.as_ptr()) };
-                let mask = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_LE_OQ>(values, threshold));
-                left |= u64::from(mask as u8) << (number * LANES);
-            }
-            *right = !left;
+    block::walk_blocks(forest, &forest.tops.wide, blocks, sums, |reach, top, block| {
+        match block.rows() {
+            0..=16 => reach.fill(top, block, |column, threshold| compare::<2>(column, threshold)),
+            17..=32 => reach.fill(top, block, |column, threshold| compare::<4>(column, threshold)),
+            _ => reach.fill(top, block, |column, threshold| compare::<8>(column, threshold)),
         }
-        let turns = Top::turns(&right);
-        std::array::from_fn(|row| top.exit(&turns, row))
+        reach.exits(top)
     });
+}
+
+/// Bits of the rows, in `REGISTERS` registers, whose values are at most the threshold.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn compare<const REGISTERS: usize>(column: &[f32; Block::ROWS], threshold: f32) -> u64 {
+    let threshold = _mm256_set1_ps(threshold);
+    let mut left = 0;
+    for (number, rows) in column.as_chunks::<LANES>().0[..REGISTERS].iter().enumerate() {
+        // SAFETY: the array has the 8 values that are read.
+        let values = unsafe { _mm256_loadu_ps(rows.as_ptr()) };
+        let mask = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_LE_OQ>(values, threshold));
+        left |= u64::from(mask as u8) << (number * LANES);
+    }
+    left
 }
 
 #[target_feature(enable = "avx2")]

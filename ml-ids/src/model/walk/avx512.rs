@@ -2,11 +2,12 @@
 //! time, with its 78 values in registers.
 
 use std::arch::x86_64::{
-    __m512, __m512i, _CMP_LE_OQ, _mm512_add_epi32, _mm512_and_si512, _mm512_castsi512_ps, _mm512_castsi512_si256,
-    _mm512_cmp_ps_mask, _mm512_extracti64x4_epi64, _mm512_i32gather_epi64, _mm512_loadu_ps, _mm512_loadu_si512,
-    _mm512_mask_add_epi32, _mm512_mask_cmp_ps_mask, _mm512_mask_mov_epi32, _mm512_mask_mov_ps, _mm512_mask_or_epi32,
-    _mm512_movepi32_mask, _mm512_permutex2var_epi32, _mm512_permutex2var_ps, _mm512_permutexvar_ps, _mm512_set1_epi32,
-    _mm512_set1_ps, _mm512_setzero_si512, _mm512_srli_epi32, _mm512_storeu_si512, _mm512_test_epi32_mask,
+    __m512, __m512i, _CMP_LE_OQ, _mm512_add_epi8, _mm512_add_epi32, _mm512_and_si512, _mm512_castsi512_ps,
+    _mm512_castsi512_si256, _mm512_cmp_ps_mask, _mm512_extracti64x4_epi64, _mm512_i32gather_epi64, _mm512_loadu_ps,
+    _mm512_loadu_si512, _mm512_mask_add_epi32, _mm512_mask_cmp_ps_mask, _mm512_mask_mov_epi8, _mm512_mask_mov_epi32,
+    _mm512_mask_mov_ps, _mm512_movepi32_mask, _mm512_permutex2var_epi32, _mm512_permutex2var_ps, _mm512_permutexvar_ps,
+    _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_si512, _mm512_srli_epi32, _mm512_storeu_si512,
+    _mm512_test_epi32_mask,
 };
 
 use super::{
@@ -15,7 +16,8 @@ use super::{
         trees::{FEATURE_SHIFT, Forest, Node, TARGET},
     },
     block::{self, Block},
-    top::{BRANCHES, EXITS, LEVELS, Top},
+    reach::Reach,
+    top::Top,
 };
 use crate::features::FEATURE_COUNT;
 
@@ -26,44 +28,47 @@ const TREES: usize = 2 * LANES;
 /// Registers that hold a row.
 const REGISTERS: usize = FEATURE_COUNT.div_ceil(LANES);
 const _: () = assert!(REGISTERS == 5, "`values_at` looks into five registers");
-const _: () = assert!(EXITS == 2 * LANES, "`exits` looks into two registers");
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 pub(super) fn walk_blocks(forest: &Forest, blocks: &[Block], sums: &mut [f64]) {
-    block::walk_blocks(forest, blocks, sums, |top, block| {
-        let mut right = [0; BRANCHES];
-        for ((right, &feature), &threshold) in right.iter_mut().zip(&top.features).zip(&top.thresholds) {
-            let threshold = _mm512_set1_ps(threshold);
-            let mut left = 0;
-            for (number, rows) in block.column(feature).as_chunks::<LANES>().0.iter().enumerate() {
-                // SAFETY: the array has the 16 values that are read.
-                let values = unsafe { _mm512_loadu_ps(rows.as_ptr()) };
-                left |= u64::from(_mm512_cmp_ps_mask::<_CMP_LE_OQ>(values, threshold)) << (number * LANES);
-            }
-            *right = !left;
+    block::walk_blocks(forest, &forest.tops.wide, blocks, sums, |reach, top, block| {
+        match block.rows() {
+            0..=16 => reach.fill(top, block, |column, threshold| compare::<1>(column, threshold)),
+            17..=32 => reach.fill(top, block, |column, threshold| compare::<2>(column, threshold)),
+            _ => reach.fill(top, block, |column, threshold| compare::<4>(column, threshold)),
         }
-        exits(top, &Top::turns(&right))
+        exits(reach, top)
     });
 }
 
-/// Where each row comes out of a top.
+/// Bits of the rows, in `REGISTERS` registers, whose values are at most the threshold.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-fn exits(top: &Top, turns: &[u64; LEVELS]) -> [u32; Block::ROWS] {
-    let mut at = [0; Block::ROWS];
-    let ways = top.exits.as_ptr();
-    // SAFETY: the table has 32 entries, two registers of 16.
-    let ways = unsafe { [_mm512_loadu_si512(ways.cast()), _mm512_loadu_si512(ways.add(LANES).cast())] };
-    for (number, at) in at.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
-        let mut exit = _mm512_setzero_si512();
-        for (level, turn) in turns.iter().enumerate() {
-            let bit = _mm512_set1_epi32(1 << (LEVELS - 1 - level));
-            exit = _mm512_mask_or_epi32(exit, (turn >> (number * LANES)) as u16, exit, bit);
-        }
-        // SAFETY: the array has room for the 16 values that are written.
-        unsafe { _mm512_storeu_si512(at.as_mut_ptr().cast(), _mm512_permutex2var_epi32(ways[0], exit, ways[1])) };
+fn compare<const REGISTERS: usize>(column: &[f32; Block::ROWS], threshold: f32) -> u64 {
+    let threshold = _mm512_set1_ps(threshold);
+    let mut left = 0;
+    for (number, rows) in column.as_chunks::<LANES>().0[..REGISTERS].iter().enumerate() {
+        // SAFETY: the array has the 16 values that are read.
+        let values = unsafe { _mm512_loadu_ps(rows.as_ptr()) };
+        left |= u64::from(_mm512_cmp_ps_mask::<_CMP_LE_OQ>(values, threshold)) << (number * LANES);
     }
-    at
+    left
+}
+
+/// The number of the exit that each row takes: 64 bytes of a register, of which each exit sets those of its rows.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn exits(reach: &Reach, top: Top<'_>) -> [u8; Block::ROWS] {
+    let mut number = _mm512_setzero_si512();
+    let mut exits = _mm512_setzero_si512();
+    for exit in top.exits {
+        exits = _mm512_mask_mov_epi8(exits, reach.rows(exit.place), number);
+        number = _mm512_add_epi8(number, _mm512_set1_epi8(1));
+    }
+    let mut numbers = [0; Block::ROWS];
+    // SAFETY: the array has room for the 64 bytes that are written.
+    unsafe { _mm512_storeu_si512(numbers.as_mut_ptr().cast(), exits) };
+    numbers
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]

@@ -1,6 +1,6 @@
 //! How rows walk through a forest, on the widest instruction set that the CPU has. All of them give the same bits.
 //!
-//! Many rows go block by block through one tree after the other, while the next tree is on its way from memory. In a
+//! Many rows go block by block through a few trees at a time, while the next trees are on their way from memory. In a
 //! block the branches of a tree's top are taken by comparing whole columns; what is deeper is walked row by row, each row
 //! a step in turn, so that their cache misses overlap. A few rows go one by one through many trees at a time.
 
@@ -10,17 +10,18 @@ mod avx2;
 mod avx512;
 mod block;
 mod plain;
+mod reach;
 mod top;
 
 use std::fmt;
 
 use self::block::Block;
-pub(super) use self::top::Top;
+pub(super) use self::top::Tops;
 use super::{predictor::Stacking, trees::Forest};
 use crate::features::FEATURE_COUNT;
 
 /// Fewer rows than this are faster one by one.
-const FEWEST_FOR_A_BLOCK: usize = 8;
+const FEWEST_FOR_A_BLOCK: usize = 12;
 
 /// What a model is evaluated with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,6 @@
 use super::{
     super::trees::{FEATURES, Forest, LEAF},
     block::{self, Block},
-    top::{BRANCHES, Top},
 };
 use crate::features::FEATURE_COUNT;
 
@@ -11,17 +10,21 @@ use crate::features::FEATURE_COUNT;
 const LANES: usize = 16;
 
 pub(super) fn walk_blocks(forest: &Forest, blocks: &[Block], sums: &mut [f64]) {
-    block::walk_blocks(forest, blocks, sums, |top, block| {
-        let mut right = [0; BRANCHES];
-        for ((right, &feature), &threshold) in right.iter_mut().zip(&top.features).zip(&top.thresholds) {
-            for (row, &value) in block.column(feature).iter().enumerate() {
-                let left = value <= threshold;
-                *right |= u64::from(!left) << row;
-            }
+    block::walk_blocks(forest, &forest.tops.narrow, blocks, sums, |reach, top, block| {
+        match block.rows() {
+            0..=16 => reach.fill(top, block, compare::<16>),
+            17..=32 => reach.fill(top, block, compare::<32>),
+            _ => reach.fill(top, block, compare::<64>),
         }
-        let turns = Top::turns(&right);
-        std::array::from_fn(|row| top.exit(&turns, row))
+        reach.exits(top)
     });
+}
+
+/// Bits of the first `ROWS` rows whose values are at most the threshold.
+#[inline(always)]
+fn compare<const ROWS: usize>(column: &[f32; Block::ROWS], threshold: f32) -> u64 {
+    let rows = column[..ROWS].iter().enumerate();
+    rows.fold(0, |left, (row, &value)| left | u64::from(value <= threshold) << row)
 }
 
 pub(super) fn walk_row(forest: &Forest, row: &[f32; FEATURE_COUNT], sums: &mut [f64]) {

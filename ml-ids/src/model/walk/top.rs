@@ -1,72 +1,171 @@
-//! The top of a tree as a table: all its branches, whether or not a row comes by.
+//! The top of a tree as a table: those of its branches that most rows come by, taken by all rows.
 //!
 //! Comparing a whole column with a threshold takes two instructions for 16 rows; fetching a branch and a value for each
-//! row takes many more. Up to here it pays to make every comparison, and to find out afterwards which of them counted.
+//! row takes many more. Where many rows come by it pays to make the comparison for all of them, and to find out afterwards
+//! for which of them it counted.
 
-use super::super::trees::Node;
+use std::{cmp::Ordering, collections::BinaryHeap};
 
-/// Levels of branches in the table. One more doubles the comparisons and saves one step of the walk.
-pub(super) const LEVELS: usize = 5;
-/// Branches in the table.
-pub(super) const BRANCHES: usize = (1 << LEVELS) - 1;
-/// Ways out of it.
-pub(super) const EXITS: usize = 1 << LEVELS;
+use super::super::trees::{Forest, Node};
 
-/// The top of a tree. Branch `i` has the children `2 i + 1` and `2 i + 2`.
-#[repr(C, align(64))]
-pub(in super::super) struct Top {
-    /// Where each way out leads: a node of the forest.
-    pub(super) exits: [u32; EXITS],
-    pub(super) thresholds: [f32; BRANCHES],
-    pub(super) features: [u8; BRANCHES],
+/// Most branches of a top for instruction sets that compare many values at a time. One more costs a comparison of all
+/// rows, and saves those that would have come by it a step of the walk.
+const WIDE: usize = 63;
+/// Most branches of a top for those that do not.
+const NARROW: usize = 7;
+/// Most ways out of a top.
+pub(super) const EXITS: usize = WIDE + 1;
+/// Places in a top, rounded up to a power of two: its branches and the ways out of it.
+pub(super) const PLACES: usize = 128;
+const _: () = assert!(2 * WIDE < PLACES);
+
+/// The tops of a forest's trees.
+#[derive(Default)]
+pub(in super::super) struct Tops {
+    pub(super) wide: Table,
+    pub(super) narrow: Table,
 }
 
-impl Top {
-    /// The top of the tree at `root`. Below a leaf that lies higher than the table's end, all ways lead to it.
-    pub(in super::super) fn of(nodes: &[Node], root: u32) -> Self {
-        let mut top = Self { exits: [0; EXITS], thresholds: [0.0; BRANCHES], features: [0; BRANCHES] };
-        let mut places = [root; BRANCHES + EXITS];
-        for branch in 0..BRANCHES {
-            let at = places[branch];
-            let node = nodes[at as usize];
-            let children = if node.is_leaf() {
-                [at, at]
-            } else {
-                top.thresholds[branch] = node.threshold;
-                top.features[branch] = node.feature() as u8;
-                [at + 1, node.target()]
-            };
-            places[2 * branch + 1..2 * branch + 3].copy_from_slice(&children);
-        }
-        top.exits.copy_from_slice(&places[BRANCHES..]);
-        top
-    }
+/// Tops of one size, one after the other.
+#[derive(Default)]
+pub(super) struct Table {
+    branches: Vec<Branch>,
+    exits: Vec<Exit>,
+    /// Where each tree's top ends.
+    ends: Vec<End>,
+}
 
-    /// Which branches count. `right` has, for each branch, a bit a row: whether the row goes right there. The result has,
-    /// for each level, a bit a row: whether the row goes right at the branch that it passes.
-    #[inline(always)]
-    pub(super) fn turns(right: &[u64; BRANCHES]) -> [u64; LEVELS] {
-        let mut turns = [0; LEVELS];
-        for level in 0..LEVELS {
-            let width = 1 << level;
-            // The level's branches from left to right; each turn above halves those that a row can have come to.
-            let mut candidates = [0; EXITS / 2];
-            candidates[..width].copy_from_slice(&right[width - 1..2 * width - 1]);
-            for (above, turn) in turns[..level].iter().enumerate() {
-                let half = width >> (above + 1);
-                for i in 0..half {
-                    candidates[i] = candidates[i] & !turn | candidates[i + half] & turn;
-                }
+/// A branch of a top. The children of branch number `i` have the places `2 i + 1` and `2 i + 2`; the root has place 0.
+#[derive(Clone, Copy)]
+pub(super) struct Branch {
+    pub(super) threshold: f32,
+    pub(super) feature: u8,
+    pub(super) place: u8,
+}
+
+/// A way out of a top.
+#[derive(Clone, Copy)]
+pub(super) struct Exit {
+    /// Where it leads: a node of the forest.
+    pub(super) node: u32,
+    pub(super) place: u8,
+}
+
+/// Where the top of a tree ends.
+#[derive(Clone, Copy, Default)]
+struct End {
+    branches: u32,
+    exits: u32,
+    /// How many of its exits lead to branches.
+    inner: u32,
+}
+
+/// The top of one tree.
+#[derive(Clone, Copy)]
+pub(super) struct Top<'a> {
+    /// Each behind its parent.
+    pub(super) branches: &'a [Branch],
+    pub(super) exits: &'a [Exit],
+    /// The first of the exits, those to branches. The others lead to leaves.
+    pub(super) inner: &'a [Exit],
+}
+
+impl Tops {
+    /// The tops of a forest whose trees are complete.
+    pub(in super::super) fn of(forest: &Forest) -> Self {
+        let made;
+        // How many rows come by a node is what training has seen. If the file does not say, large subtrees stand for it.
+        let weights = match &forest.cover {
+            Some(cover) => cover,
+            None => {
+                made = sizes(&forest.nodes);
+                &made
             }
-            turns[level] = candidates[0];
-        }
-        turns
-    }
-
-    /// Where row number `row` comes out.
-    #[inline(always)]
-    pub(super) fn exit(&self, turns: &[u64; LEVELS], row: usize) -> u32 {
-        let exit = turns.iter().fold(0, |exit, turn| exit << 1 | (turn >> row & 1) as usize);
-        self.exits[exit % EXITS]
+        };
+        let table = |most| Table::of(forest, weights, most);
+        Self { wide: table(WIDE), narrow: table(NARROW) }
     }
 }
+
+/// The number of nodes at and below each node.
+fn sizes(nodes: &[Node]) -> Vec<f32> {
+    let mut sizes = vec![1.0; nodes.len()];
+    // In preorder every child lies behind its parent.
+    for (at, node) in nodes.iter().enumerate().rev().filter(|(_, node)| !node.is_leaf()) {
+        sizes[at] += sizes[at + 1] + sizes[node.target() as usize];
+    }
+    sizes
+}
+
+impl Table {
+    fn of(forest: &Forest, weights: &[f32], most: usize) -> Self {
+        let mut table = Self::default();
+        for &root in &forest.roots {
+            table.add(&forest.nodes, root, weights, most);
+        }
+        table
+    }
+
+    /// Adds the top of the tree at `root`: its `most` heaviest branches.
+    fn add(&mut self, nodes: &[Node], root: u32, weights: &[f32], most: usize) {
+        let reached = |node: u32, place: usize| Reached { weight: weights[node as usize], node, place: place as u8 };
+        let (mut inner, mut leaves) = (Vec::new(), Vec::new());
+        let mut heap = BinaryHeap::from([reached(root, 0)]);
+        let mut count = 0;
+        while let Some(Reached { node: at, place, .. }) = heap.pop() {
+            let node = nodes[at as usize];
+            if node.is_leaf() {
+                leaves.push(Exit { node: at, place });
+            } else if count == most {
+                inner.push(Exit { node: at, place });
+            } else {
+                self.branches.push(Branch { threshold: node.threshold, feature: node.feature() as u8, place });
+                heap.extend([reached(at + 1, 2 * count + 1), reached(node.target(), 2 * count + 2)]);
+                count += 1;
+            }
+        }
+        self.exits.extend(inner.iter().chain(&leaves));
+        let [branches, exits, inner] = [self.branches.len(), self.exits.len(), inner.len()].map(|length| length as u32);
+        self.ends.push(End { branches, exits, inner });
+    }
+
+    /// The top of tree number `tree`.
+    #[inline(always)]
+    pub(super) fn top(&self, tree: usize) -> Top<'_> {
+        let start = tree.checked_sub(1).map_or(End::default(), |before| self.ends[before]);
+        let end = self.ends[tree];
+        let exits = &self.exits[start.exits as usize..end.exits as usize];
+        Top {
+            branches: &self.branches[start.branches as usize..end.branches as usize],
+            exits,
+            inner: &exits[..end.inner as usize],
+        }
+    }
+}
+
+/// A node that the top has grown to; the heaviest is the greatest.
+struct Reached {
+    weight: f32,
+    node: u32,
+    place: u8,
+}
+
+impl Ord for Reached {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.weight.total_cmp(&other.weight).then(other.node.cmp(&self.node))
+    }
+}
+
+impl PartialOrd for Reached {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Reached {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Reached {}

@@ -1,0 +1,79 @@
+//! `cargo xtask docs`: the parts of documents that a program prints, printed anew.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, ExitCode},
+};
+
+use anyhow::{Context as _, bail, ensure};
+
+use crate::{process, setup, workspace};
+
+/// What to make anew.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// One document
+    #[arg(value_enum)]
+    document: Document,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Document {
+    /// docs/ALERTS.md: the alerts of ten minutes of a scan and brute forces over benign traffic
+    Alerts,
+}
+
+/// Builds the agent and makes a document's printed parts anew.
+pub(crate) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    match arguments.document {
+        Document::Alerts => alerts()?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn alerts() -> anyhow::Result<()> {
+    setup::build_tools()?;
+    process::visible(&mut process::cargo(["build", "--package", "ml-ids"]))?;
+    let capture = workspace::target().join("story.pcap");
+    let story = workspace::root().join("tests/data/story.py");
+    process::visible(Command::new("python3").arg(story).arg(&capture))?;
+    let mut command = Command::new(workspace::agent("debug"));
+    let output = command.arg("score").arg(&capture).arg("--alerts").output().context("cannot start the agent")?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    fs::remove_file(&capture).with_context(|| format!("cannot remove {}", capture.display()))?;
+    replace(&workspace::root().join("docs/ALERTS.md"), "story", &String::from_utf8(output.stdout)?)
+}
+
+/// Puts `text` into the block of a document that stands after `<!-- NAME -->`.
+fn replace(document: &Path, name: &str, text: &str) -> anyhow::Result<()> {
+    let before = fs::read_to_string(document).with_context(|| format!("cannot read {}", document.display()))?;
+    let after = replaced(&before, name, text).with_context(|| document.display().to_string())?;
+    if after == before {
+        println!("{} is up to date", document.display());
+        return Ok(());
+    }
+    fs::write(document, after).with_context(|| format!("cannot write {}", document.display()))?;
+    println!("{} is made anew", document.display());
+    Ok(())
+}
+
+fn replaced(document: &str, name: &str, text: &str) -> anyhow::Result<String> {
+    let mark = format!("<!-- {name} -->\n```\n");
+    let Some((before, rest)) = document.split_once(&mark) else { bail!("there is no block after <!-- {name} -->") };
+    let (_, after) = rest.split_once("```").context("the block does not end")?;
+    Ok(format!("{before}{mark}{text}```{after}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_marked_block_is_replaced() {
+        let document = "a\n```\nb\n```\n<!-- x -->\n```\nold\nold\n```\nrest\n```\nc\n```\n";
+        let expected = "a\n```\nb\n```\n<!-- x -->\n```\nnew\n```\nrest\n```\nc\n```\n";
+        assert_eq!(replaced(document, "x", "new\n").unwrap(), expected);
+        assert!(replaced(document, "y", "").is_err());
+    }
+}
