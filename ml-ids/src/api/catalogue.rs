@@ -94,6 +94,7 @@ const fn error(status: u16, when: &'static str) -> Reply {
 }
 
 const UNCHANGED: Reply = Reply { status: 304, when: "`If-None-Match` names what would be the answer", media: &[] };
+const NO_SENSOR: Reply = error(404, "the server watches no interface");
 const NO_MODEL: Reply = error(503, "no model is loaded");
 
 /// What every endpoint may answer.
@@ -163,47 +164,6 @@ pub static ROUTES: [Route; 13] = [
     },
     Route {
         method: Method::GET,
-        path: "/alerts",
-        endpoint: Endpoint::Alerts,
-        summary: "what the sensor has found",
-        parameters: &[
-            Parameter { name: "since", schema: "Since", meaning: "seen then or later" },
-            Parameter { name: "label", schema: "Text", meaning: "the class, or how its name begins" },
-            Parameter { name: "severity", schema: "Severity", meaning: "so grave or graver" },
-            Parameter { name: "limit", schema: "AlertLimit", meaning: "how many" },
-            Parameter { name: "before", schema: "AlertNumber", meaning: "opened before the alert of this number" },
-            Parameter { name: "merged", schema: "Merged", meaning: "1: those as well that are part of another now" },
-            Parameter { name: "id", schema: "AlertNumber", meaning: "the alert of this number alone, with its event" },
-        ],
-        body: &[],
-        answers: &[
-            ok("the alerts, the newest first", &[Media(JSON, "Alerts")]),
-            error(404, "the server watches no interface"),
-            error(422, "a parameter that makes no sense"),
-            error(429, "too many are reading alerts"),
-            error(503, "capture is not attached yet, or the alerts cannot be read"),
-        ],
-    },
-    Route {
-        method: Method::GET,
-        path: "/events",
-        endpoint: Endpoint::Events,
-        summary: "what happens, as it happens",
-        parameters: &[
-            Parameter { name: "types", schema: "EventTypes", meaning: "which events, separated by commas" },
-            Parameter { name: "after", schema: "AlertNumber", meaning: "first the alerts that have changed since" },
-        ],
-        body: &[],
-        answers: &[
-            ok("a stream of server-sent events that does not end", &[Media("text/event-stream", "Text")]),
-            error(404, "the server watches no interface"),
-            error(422, "a parameter that makes no sense"),
-            error(429, "too many are listening"),
-            error(503, "capture is not attached yet"),
-        ],
-    },
-    Route {
-        method: Method::GET,
         path: "/flows",
         endpoint: Endpoint::Flows,
         summary: "the foremost of the open flows",
@@ -218,9 +178,50 @@ pub static ROUTES: [Route; 13] = [
         body: &[],
         answers: &[
             ok("the flows", &[Media(JSON, "Flows")]),
-            error(404, "the server watches no interface"),
+            NO_SENSOR,
             error(422, "a parameter that makes no sense"),
             error(503, "capture is not attached yet, or the table cannot be read"),
+        ],
+    },
+    Route {
+        method: Method::GET,
+        path: "/alerts",
+        endpoint: Endpoint::Alerts,
+        summary: "what the sensor has found",
+        parameters: &[
+            Parameter { name: "since", schema: "AlertSince", meaning: "seen then or later" },
+            Parameter { name: "label", schema: "AlertLabel", meaning: "the class, or how its name begins" },
+            Parameter { name: "severity", schema: "AlertSeverity", meaning: "so grave or graver" },
+            Parameter { name: "limit", schema: "AlertLimit", meaning: "how many" },
+            Parameter { name: "before", schema: "AlertNumber", meaning: "opened before this alert: `next` of a page" },
+            Parameter { name: "merged", schema: "AlertMerged", meaning: "1: those as well that are part of another" },
+            Parameter { name: "id", schema: "AlertNumber", meaning: "this alert alone, with its event" },
+        ],
+        body: &[],
+        answers: &[
+            ok("alerts, the newest first", &[Media(JSON, "Alerts")]),
+            NO_SENSOR,
+            error(422, "a parameter that makes no sense"),
+            error(429, "too many requests are in flight"),
+            error(503, "capture is not attached yet, or the alerts cannot be read"),
+        ],
+    },
+    Route {
+        method: Method::GET,
+        path: "/events",
+        endpoint: Endpoint::Events,
+        summary: "what happens, as it happens",
+        parameters: &[
+            Parameter { name: "types", schema: "EventTypes", meaning: "which events, separated by commas" },
+            Parameter { name: "after", schema: "AlertNumber", meaning: "as the header Last-Event-ID: go on after it" },
+        ],
+        body: &[],
+        answers: &[
+            ok("server-sent events without end", &[Media("text/event-stream", "Text")]),
+            NO_SENSOR,
+            error(422, "a parameter that makes no sense"),
+            error(429, "too many clients listen"),
+            error(503, "capture is not attached yet"),
         ],
     },
     Route {
