@@ -9,8 +9,8 @@ use std::{
 use hyper::Response;
 
 use super::{
+    catalogue::{Endpoint, ROUTES},
     error::REFUSALS,
-    routes::{Endpoint, ROUTES},
 };
 use crate::histogram::{Histogram, Scale, Shape};
 
