@@ -52,6 +52,7 @@ mod token;
 mod units;
 mod walk;
 mod window;
+mod worded;
 
 pub use access::{Access, AccessError, AccessFiles, AccessHealth};
 pub use catalogue::{ANY, Endpoint, Media, Parameter, ROUTES, Reply, Route, UNAUTHORIZED};

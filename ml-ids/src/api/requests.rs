@@ -15,8 +15,9 @@ use super::{
 use crate::histogram::{Histogram, Scale, Shape};
 
 /// Statuses that are counted apart.
-const STATUSES: [(u16, &str); 16] = [
+const STATUSES: [(u16, &str); 17] = [
     (200, "200"),
+    (304, "304"),
     (400, "400"),
     (401, "401"),
     (403, "403"),

@@ -28,7 +28,6 @@ mod webhook;
 use std::sync::Arc;
 
 pub use address::{AddressError, HostPort, NatsTarget, SinkAddress, Target};
-
 pub use counters::SinkState;
 pub(crate) use eve::{protocol_name, timestamp};
 pub use event::{Event, EventKind, Kinds};
@@ -93,11 +92,11 @@ impl Sinks {
 
     fn emit(&self, kind: EventKind, record: &FlowRecord, render: impl FnOnce(&Place<'_>) -> Value) {
         if self.hub.wants(kind) {
-            self.hub.emit(&Event::new(kind, &self.at_place(record, render)));
+            self.hub.emit(&Event::new(kind, &self.placed(record, render)));
         }
     }
 
-    fn at_place(&self, record: &FlowRecord, render: impl FnOnce(&Place<'_>) -> Value) -> Value {
+    fn placed(&self, record: &FlowRecord, render: impl FnOnce(&Place<'_>) -> Value) -> Value {
         let interface = (self.interfaces)(record.state().interface);
         let Origin { host, community_id_seed } = &self.origin;
         render(&Place { host, interface: interface.as_deref(), community_id_seed: *community_id_seed })
@@ -106,7 +105,7 @@ impl Sinks {
     /// The event of a verdict, to show what an alert rests on.
     #[must_use]
     pub fn evidence(&self, verdict: &Verdict, model: &Model) -> Value {
-        self.at_place(&verdict.record, |place| eve::verdict(verdict, model, place))
+        self.placed(&verdict.record, |place| eve::verdict(verdict, model, place))
     }
 
     /// Says that so many more records are dealt with.

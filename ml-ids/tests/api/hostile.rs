@@ -93,10 +93,10 @@ async fn slow_headers_are_408_and_idle_connections_are_closed_quietly() {
 async fn greedy_headers_are_refused() {
     let server = Server::start().await;
     let long = format!("GET / HTTP/1.1\r\nHost: test\r\nX: {}\r\n\r\n", "x".repeat(40_000));
-    assert_eq!(server.send(long).await.status, 431);
+    server.send(long).await.refused(431);
     let many = format!("GET / HTTP/1.1\r\nHost: test\r\n{}\r\n", "X: y\r\n".repeat(200));
-    assert_eq!(server.send(many).await.status, 431);
-    assert_eq!(server.send("\x16\x03\x01\x02\x00 not http\r\n\r\n").await.status, 400);
+    server.send(many).await.refused(431);
+    server.send("\x16\x03\x01\x02\x00 not http\r\n\r\n").await.refused(400);
 }
 
 #[tokio::test]

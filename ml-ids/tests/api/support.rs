@@ -151,8 +151,12 @@ impl Server {
     /// One request on its own connection.
     pub(crate) async fn send(&self, request: impl AsRef<[u8]>) -> Answer {
         let mut connection = self.connect().await;
-        connection.write(request).await;
-        connection.read().await
+        connection.write(&request).await;
+        let answer = connection.read().await;
+        if let Some(breach) = crate::contract::breach(request.as_ref(), &answer).await {
+            panic!("{breach}");
+        }
+        answer
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
