@@ -259,7 +259,7 @@ fn live_events_fit_the_schema_and_fever_reads_them_as_suricatas() -> Result<()> 
     let judged = of("flow").filter(|flow| flow.get("ml").is_some()).count();
     ensure!(judged == logged.len(), "{judged} flows with a verdict, {} in the other logs", logged.len());
     ensure!(of("flow").any(|flow| flow["proto"] == "OTHER" && flow.get("ml").is_none()), "the ping is missing");
-    let last = of("stats").last().context("no stats")?;
+    let last = of("stats").next_back().context("no stats")?;
     ensure!(last.pointer("/stats/decoder/pkts").and_then(Value::as_u64) > Some(600), "{last}");
     let pages = || of("flow").filter(|flow| flow["flow"]["reason"] == "fin" && flow["dest_port"] == 8080);
     for page in pages() {

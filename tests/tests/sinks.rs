@@ -14,6 +14,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use ml_ids::sink::{Event, EventKind, Hub, SinkAddress, SinkOptions, SinkState, Template, open_sinks};
 use ml_ids_tests::{
+    binary,
     lab::wait_until,
     servers::{Nats, Rsyslog, free_port, receiver},
 };
@@ -285,10 +286,11 @@ fn a_webhook_gets_each_event_tries_again_and_drops_what_is_refused() -> Result<(
     outlet.hub.emit(&Event::new(EventKind::Alert, &json!({ "alert": { "signature": "poison" } })));
     outlet.wait_for("refused", |state| state.refused == 1)?;
     let failure = outlet.state().failure.unwrap_or_default();
-    ensure!(failure.contains("400") && !failure.contains("s3cr3t"), "{failure}");
+    ensure!(failure.contains("answered 400") && !failure.contains("s3cr3t"), "{failure}");
     server.kill()?;
     outlet.emit(20);
-    outlet.wait_for("failing", |state| state.failure.as_ref().is_some_and(|failure| !failure.contains("400")))?;
+    outlet
+        .wait_for("failing", |state| state.failure.as_ref().is_some_and(|failure| !failure.contains("answered 400")))?;
     let server = receiver("http", &port.to_string(), &output)?;
     outlet.wait_for("delivered", |state| state.delivered == 40)?;
     all_arrive(&output, 40)?;
@@ -339,5 +341,30 @@ fn a_dead_sink_costs_whoever_emits_nothing_and_what_it_misses_is_counted() -> Re
     outlet.hub.stop();
     let state = outlet.state();
     ensure!(state.lost_at_stop + state.dropped == 100_000 && state.waiting == 0, "{state:?}");
+    Ok(())
+}
+
+#[test]
+fn a_wrong_address_ends_the_sensor_at_once_in_words_without_the_password() -> Result<()> {
+    for (address, words) in [
+        ("stdout nats://ann:hunter2@bus/a.*", "--sink, address 2: the prefix of NATS subjects must be"),
+        ("ftp://ann:hunter2@host/", "--sink, address 1: there is no sink for ftp://"),
+    ] {
+        for by_variable in [false, true] {
+            let mut command = Command::new(binary()?);
+            command.args(["run", "-i", "lo", "--listen", "127.0.0.1:0"]);
+            if by_variable {
+                command.env("ML_IDS_SINKS", address);
+            } else {
+                command.args(["--sink", address]);
+            }
+            let output = command.output()?;
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            ensure!(output.status.code() == Some(2) && stderr.contains(words), "{address}: {stderr}");
+            ensure!(!stderr.contains("hunter2"), "{stderr}");
+            let help = command.arg("--help").output()?;
+            ensure!(!String::from_utf8_lossy(&help.stdout).contains("hunter2"), "the help shows the variable");
+        }
+    }
     Ok(())
 }

@@ -48,7 +48,10 @@ fn every_judged_flow_is_in_the_syslog_although_the_server_was_away_and_judging_w
     let Some(rsyslog) = Rsyslog::prepare(&folder)? else { return Ok(()) };
     start_rsyslog(&mut lab, &rsyslog)?;
     let address = format!("syslog+tcp://127.0.0.1:{}?types=flow", rsyslog.port);
-    sensor::start(&mut lab, &["-i", SERVER_IF, "--attach", "host", "--sink", &address, "--eve", "flow"])?;
+    let local = format!("syslog+unix://{}", rsyslog.socket().display());
+    let watch = ["-i", SERVER_IF, "--attach", "host", "--log-format", "json"];
+    let flags = [&watch[..], &["--sink", &address, "--sink", &local, "--eve", "flow"]].concat();
+    sensor::start(&mut lab, &flags)?;
     scan(&lab, "1-200")?;
     wait_until(SOON, || syslog(&lab).is_ok_and(|sink| sink["delivered"].as_u64() > Some(50)))
         .with_context(|| format!("nothing arrives: {:?}", syslog(&lab)))?;
@@ -90,7 +93,16 @@ fn every_judged_flow_is_in_the_syslog_although_the_server_was_away_and_judging_w
         let missing = judged.difference(&found).count();
         ensure!(missing == 0, "{missing} of {} flows are not in {name}", judged.len());
     }
+    let text = fs::read_to_string(rsyslog.output())?;
+    let alert =
+        text.lines().find(|line| line.contains("\"event_type\":\"alert\"")).context("no alert in the syslog")?;
+    ensure!(alert.starts_with("ml-ids|") && alert.contains("\"change\":\"opened\""), "{alert}");
     let log = lab.log("sensor");
+    for line in log.lines() {
+        let line: Value =
+            serde_json::from_str(line).with_context(|| format!("no JSON in the sensor's own log: {line}"))?;
+        ensure!(line["level"].is_string() && line["message"].is_string(), "{line}");
+    }
     ensure!(log.matches("syslog does not take events").count() == 1, "said more than once, or never:\n{log}");
     Ok(())
 }

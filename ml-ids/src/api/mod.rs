@@ -16,9 +16,12 @@ mod access;
 mod alerts;
 mod answer;
 mod body;
+mod catalogue;
 mod content;
 mod error;
 mod events;
+mod features;
+mod fixed;
 mod flows;
 mod follow;
 mod health;
@@ -26,6 +29,7 @@ mod index;
 mod limits;
 mod metrics;
 mod model;
+mod openapi;
 mod parameters;
 mod places;
 mod predict;
@@ -48,8 +52,10 @@ mod token;
 mod units;
 mod walk;
 mod window;
+mod worded;
 
 pub use access::{Access, AccessError, AccessFiles, AccessHealth};
+pub use catalogue::{ANY, Endpoint, Media, Parameter, ROUTES, Reply, Route, UNAUTHORIZED};
 pub use flows::{Flags, FlowSource, OpenFlow, OpenFlows};
 pub use health::{
     Attach, BlockHealth, Egress, FlowBooks, HookPackets, Ingress, InterfaceHealth, InterfaceState, Measures,
@@ -60,7 +66,6 @@ pub use predictor::{
     ClassDetails, Contribution, Explanation, ModelCard, ModelDetails, ModelSource, ModelWatch, Prediction, Predictor,
     Refresh, ReloadError, ReloadStatus, Reloaded, ShadowHealth, SourceLooks,
 };
-pub use routes::{Endpoint, ROUTES, Route};
 pub use server::serve;
 pub use state::AppState;
 pub use tls::TlsError;

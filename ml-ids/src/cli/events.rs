@@ -40,15 +40,17 @@ impl EventArgs {
 
     /// Sends a `stats` event to the sinks each time the interval is over. Needs a runtime.
     pub(super) fn report_stats(&self, view: Arc<SensorView>) -> Option<JoinHandle<()>> {
-        let wanted = !self.stats_interval.is_zero() && view.hub.wants(EventKind::Stats);
         let (every, begun, host) = (self.stats_interval, Instant::now(), node_name());
-        wanted.then(|| {
+        (!every.is_zero()).then(|| {
             tokio::spawn(async move {
                 let mut ticks = interval(every);
                 // The first one comes at once and has nothing to tell.
                 ticks.tick().await;
                 loop {
                     ticks.tick().await;
+                    if !view.hub.wants(EventKind::Stats) {
+                        continue;
+                    }
                     let sensor = view.snapshot();
                     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                     let source = StatsSource {

@@ -106,11 +106,11 @@ pub(super) struct Args {
     #[command(flatten)]
     decap: DecapArgs,
     #[command(flatten)]
-    events: EventArgs,
-    #[command(flatten)]
     alert_rules: alerts_args::RuleArgs,
     #[command(flatten)]
     alerts_kept: alerts_args::KeptArgs,
+    #[command(flatten)]
+    events: EventArgs,
     #[command(flatten)]
     response: response::Args,
     #[command(flatten)]
@@ -261,9 +261,9 @@ fn start(args: &Args, further: Connected, models: &Models, state: &AppState, han
         hub: Arc::clone(&hub),
         board: Arc::clone(&board),
     });
+    state.set_alerts(board);
     let stats_events = args.events.report_stats(Arc::clone(&view));
     state.set_sensor(view);
-    state.set_alerts(board);
     info!("logs go to {}; stop with Ctrl-C", args.log_dir.display());
     Ok(Running { drain, pipeline, hub, stats, responder, presence, reporting, stats_events })
 }

@@ -15,11 +15,11 @@ use tokio::{
 };
 
 use crate::{
-    alert::{Board, store::StoreHealth},
+    alert::{Board, Severity, store::StoreHealth},
     api::{
         Attach, BlockHealth, Egress, Flags, FlowBooks, FlowSource, HookPackets, Ingress, InterfaceHealth,
-        InterfaceState, Measures, ModelWatch, OpenFlow, OpenFlows, PacketBooks, SensorHealth, SensorSnapshot,
-        TableFill, VerdictCounts,
+        InterfaceState, Measures, ModelWatch, OpenFlow, OpenFlows, OpenedAlerts, PacketBooks, SensorHealth,
+        SensorSnapshot, TableFill, VerdictCounts,
     },
     detect::{
         Stats,
@@ -122,7 +122,7 @@ impl SensorHealth for SensorView {
                 other_protocol: verdicts.other_protocol,
                 untrained: verdicts.untrained,
                 alert_classes: self.stats.alert_classes(),
-                alerts: Vec::new(),
+                alerts: self.board.counts().opened.into_iter().map(opened).collect(),
                 lost_packets: flows.lost_packets,
                 evicted_packets: flows.evicted_packets,
                 malformed_records: self.state.malformed_records(),
@@ -172,6 +172,10 @@ impl FlowView {
             flags: Flags { fin, syn, rst, psh, ack, urg, ece, cwr },
         }
     }
+}
+
+fn opened(((class, severity), opened): ((String, Severity), u64)) -> OpenedAlerts {
+    OpenedAlerts { class, severity: severity.name(), opened }
 }
 
 fn interface(interface: WatchedInterface) -> InterfaceHealth {

@@ -217,10 +217,10 @@ fn host(scheme: &str, text: &str, port: u16) -> Result<HostPort, AddressError> {
     }
     let authority: Authority = text.trim_end_matches('/').parse().map_err(|_| wrong())?;
     let name = authority.host().trim_start_matches('[').trim_end_matches(']');
-    let port = match (authority.port_u16(), authority.port()) {
-        (Some(port), _) => port,
-        (None, None) if !authority.as_str().ends_with(':') => port,
-        _ => return Err(wrong()),
+    let port = match authority.port_u16() {
+        Some(port) => port,
+        None if authority.as_str() == authority.host() => port,
+        None => return Err(wrong()),
     };
     if name.is_empty() { Err(wrong()) } else { Ok(HostPort { host: name.to_owned(), port }) }
 }

@@ -26,6 +26,8 @@ pub const QUEUE_EVENTS: usize = 16_384;
 pub(super) const BATCH: usize = 256;
 /// How long sinks may go on delivering what waits when the sensor ends.
 pub(super) const GRACE: Duration = Duration::from_secs(5);
+/// Longest pause between two tries in that time.
+const LAST_PAUSE: Duration = Duration::from_millis(250);
 /// How long a sink may take for its last batch after that. One that hangs, on a network file system that is gone for example,
 /// is left behind.
 const LAST_BATCH: Duration = Duration::from_secs(6);
@@ -121,16 +123,18 @@ impl End {
         self.at.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|end| Instant::now() >= end)
     }
 
-    /// Waits, but not beyond the end. Returns whether there is time left.
+    /// Waits, but not beyond the end. Returns whether there is time left. When the end is set meanwhile it is time for another
+    /// try at once, and for further ones soon.
     pub(super) fn wait(&self, pause: Duration) -> bool {
-        let until = Instant::now() + pause;
         let mut at = self.at.lock().unwrap_or_else(PoisonError::into_inner);
+        let ending = at.is_some();
+        let until = Instant::now() + if ending { pause.min(LAST_PAUSE) } else { pause };
         loop {
             let now = Instant::now();
             if at.is_some_and(|end| now >= end) {
                 return false;
             }
-            if now >= until {
+            if now >= until || at.is_some() != ending {
                 return true;
             }
             let wake = at.map_or(until, |end| end.min(until));

@@ -149,11 +149,11 @@ mod tests {
     #[test]
     fn a_line_that_a_reader_left_half_read_is_finished_when_it_reads_on() {
         let (mut output, reader) = output();
-        let events: Vec<Event> = (0..5).map(|number| event(&number.to_string().repeat(30_000))).collect();
-        // A pipe holds 64 KiB: the third line does not fit, and nobody reads.
+        let events: Vec<Event> = (0..5).map(|number| event(&number.to_string().repeat(20_000))).collect();
+        // A pipe holds 16 pages of 4 KiB: the fourth line does not fit, and nobody reads.
         let failure = output.deliver(&events).unwrap_err();
-        assert_eq!((failure.delivered, failure.first), (2, First::Retry));
-        assert!(output.begun > 0, "nothing of the third line");
+        assert_eq!((failure.delivered, failure.first), (3, First::Retry));
+        assert!(output.begun > 0, "nothing of the fourth line");
         let read = std::thread::spawn(move || {
             let mut text = String::new();
             BufReader::new(reader).read_to_string(&mut text).map(|_| text)

@@ -120,7 +120,7 @@ impl Outlet {
             let wish = match failure.first {
                 First::Refused => {
                     self.counters.count_refused();
-                    if self.counters.set_failure(Some(format!("it refuses events: {failure}"))) {
+                    if self.counters.set_failure(Some(format!("the last one was refused: {failure}"))) {
                         warn!("{} refused an event: {failure}; further ones are counted only", self.name);
                     }
                     rest = rest.get(1..).unwrap_or_default();

@@ -13,7 +13,7 @@ const SLACK: &str = r#"{
     "text": {
       "type": "plain_text",
       "emoji": false,
-      "text": "{{alert.signature}}, severity {{alert.severity}}\n{{src_ip}} → {{dest_ip}} port {{dest_port}} {{proto}}\n{{timestamp}}, score {{ml.score}}, interface {{in_iface}}"
+      "text": "{{alert.signature}}, severity {{alert.severity}}, {{alert.change}}\n{{alert.title}}\n{{alert.count}} flows since {{alert.first_seen}}, score {{alert.score}}, sensor {{host}}"
     }
   }]
 }"#;
@@ -180,9 +180,9 @@ mod tests {
             assert!(Template::named(name).is_some(), "{name}");
         }
         assert_eq!(Template::named("teams"), None);
-        let event = json!({ "src_ip": "10.0.0.1", "alert": { "signature": "ML-IDS DoS", "severity": 1 } });
+        let event = json!({ "alert": { "signature": "ML-IDS DoS", "severity": 1, "change": "opened", "title": "DoS by 10.0.0.1" } });
         let body: Value = serde_json::from_str(&Template::named("slack").unwrap().fill(&event)).unwrap();
         let text = body["blocks"][0]["text"]["text"].as_str().unwrap();
-        assert!(text.starts_with("ML-IDS DoS, severity 1\n10.0.0.1"), "{text}");
+        assert!(text.starts_with("ML-IDS DoS, severity 1, opened\nDoS by 10.0.0.1\n"), "{text}");
     }
 }

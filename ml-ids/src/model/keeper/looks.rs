@@ -150,3 +150,23 @@ impl Looks {
         news
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_are_counted_by_what_they_led_to_and_good_ones_are_dated() {
+        let mut looks = Looks::first(Some(Trouble::new("no answer".to_owned(), Kind::Away)));
+        assert_eq!((looks.counts, looks.well_at), ([0, 0, 0, 1, 0, 0], None));
+        looks.well(Outcome::Swapped);
+        let well_at = looks.well_at;
+        assert_eq!(well_at, Some(looks.at));
+        looks.failed("no model".to_owned(), Kind::Refused);
+        looks.still_refused("no model".to_owned());
+        assert_eq!((looks.counts, looks.well_at), ([0, 0, 1, 1, 0, 2], well_at));
+        looks.well(Outcome::Unchanged);
+        assert_eq!(looks.counts, [0, 1, 1, 1, 0, 2]);
+        assert_eq!(Looks::first(None).counts, [1, 0, 0, 0, 0, 0]);
+    }
+}
