@@ -13,7 +13,7 @@ use ml_ids_tests::{
 const SEED: &str = "20261127";
 /// Requests of each kind for each endpoint.
 const EXAMPLES: &str = "60";
-/// It takes some 30 s on an idle machine.
+/// It takes some 15 s. One worker: with two, Python 3.11 parses source on both threads and sometimes fails at it.
 const LIMIT: Duration = Duration::from_secs(300);
 
 /// A program of the environment that setup makes. `None`, said loudly, if it is not there.
@@ -50,7 +50,7 @@ fn server_does_what_the_document_says() -> Result<()> {
     command
         .args(["--config-file".as_ref(), fixture("schemathesis.toml").as_os_str()])
         .args(["run", "--checks", "all", "--phases", "examples,coverage,fuzzing", "--no-color"])
-        .args(["--seed", SEED, "--max-examples", EXAMPLES, "--generation-database", "none", "--workers", "2"])
+        .args(["--seed", SEED, "--max-examples", EXAMPLES, "--generation-database", "none", "--workers", "1"])
         .arg(format!("http://{}/openapi.json", server.address))
         .env("SCHEMATHESIS_HOOKS", fixture("schemathesis_hooks.py"))
         .env("PYTHONDONTWRITEBYTECODE", "1")
