@@ -357,10 +357,11 @@ fn the_event_is_that_of_the_flow_with_what_the_alert_has_become() {
     let alert = &event["alert"];
     assert_eq!(alert["metadata"]["mitre_technique_id"], json!(["T1110.001"]));
     assert_eq!(alert["metadata"]["mitre_tactic_name"], json!(["Credential_Access"]));
+    assert_eq!((&alert["gid"], &alert["signature_id"]), (&json!(1_000_001), &json!(1_000_012)));
     let found = ["action", "signature", "category", "severity", "state", "change", "ending", "id", "count"];
     let expected = json!(["allowed", "ML-IDS SSH-Patator", "SSH-Patator", 2, "closed", "closed", "quiet", START, 1]);
     assert_eq!(Value::from_iter(found.map(|name| alert[name].clone())), expected);
-    assert_eq!(alert["first_seen"], "2026-09-21T14:13:19.999Z");
+    assert_eq!(alert["first_seen"], "2026-09-21T14:13:19.999000+0000");
 }
 
 #[test]

@@ -55,7 +55,7 @@ pub struct OpenFlow {
     pub dest_ip: IpAddr,
     /// Its port.
     pub dest_port: u16,
-    /// `TCP`, `UDP`, `OTHER`.
+    /// `TCP`, `UDP`, `SCTP`, `OTHER`.
     pub proto: &'static str,
     /// The interface of its first packet.
     pub in_iface: Option<String>,
