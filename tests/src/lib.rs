@@ -11,6 +11,7 @@ pub mod prometheus;
 pub mod records;
 pub mod registry;
 pub mod sensor;
+pub mod servers;
 pub mod tally;
 pub mod tcx;
 pub mod training;

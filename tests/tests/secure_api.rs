@@ -177,7 +177,12 @@ fn curl_speaks_both_versions_of_tls_and_nothing_older_or_unencrypted() -> Result
         ensure!(answer["results"].as_array().map(Vec::len) == Some(5_000), "a large answer is cut");
         // A client that trusts somebody else, one that speaks HTTP/2 only, one without encryption.
         ensure!(curl(&[&url("/health/live")])?.code == Some(60), "an unknown certificate is trusted");
-        ensure!(curl(&[&trusting[..], &["--http2-prior-knowledge", &url("/health/live")]].concat())?.code != Some(0));
+        let address = server.address.to_string();
+        let mut other = Command::new("openssl");
+        other.args(["s_client", "-connect", &address, "-alpn", "h2", "-CAfile", &certificate]);
+        ensure!(run(&mut other, b"", LIMIT)?.code != Some(0), "HTTP/2 is agreed on");
+        let old = ["--tlsv1.0", "--tls-max", "1.1", &url("/health/live")];
+        ensure!(curl(&[&trusting[..], &old].concat())?.code != Some(0), "TLS 1.1 is spoken");
         ensure!(curl(&[&url("/health/live").replace("https", "http")])?.code != Some(0), "answered in the clear");
         let health = curl(&[&trusting[..], &["-H", &bearer, &url("/health")]].concat())?.expect(0)?;
         let health: Value = serde_json::from_slice(&health.stdout)?;

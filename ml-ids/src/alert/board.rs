@@ -66,7 +66,7 @@ impl Board {
             // What is known by now may no longer pass the filter.
             match found.get_mut(&alert.id) {
                 Some(stored) if filter.passes(alert) => newer(stored, alert),
-                Some(stored) if stored.alert.seq < alert.seq => drop(found.remove(&alert.id)),
+                Some(stored) if stored.alert.seq <= alert.seq => drop(found.remove(&alert.id)),
                 None if filter.passes(alert) => drop(found.insert(alert.id, unread(alert))),
                 _ => {}
             }
@@ -157,7 +157,8 @@ impl Filter {
 }
 
 fn newer(stored: &mut Stored, alert: &Arc<Alert>) {
-    if alert.seq > stored.alert.seq {
+    // The same change may have grown in memory.
+    if alert.seq >= stored.alert.seq {
         stored.alert = (**alert).clone();
     }
 }

@@ -69,8 +69,12 @@ impl Desk {
 
     /// Lets time pass, and hands on what has happened since the last time.
     pub fn tick(&mut self) {
-        self.alerts.tick(now_us(self.offset_us), &mut self.changes);
+        let looked = self.alerts.tick(now_us(self.offset_us), &mut self.changes);
         self.hand_on();
+        if looked {
+            let board = &self.board;
+            self.alerts.show_growth(|alert| board.remember(alert));
+        }
     }
 
     /// Closes all alerts and the store.

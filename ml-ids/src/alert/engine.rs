@@ -21,7 +21,7 @@ use super::{
     counts::AlertCounts,
     open::{Key, Open},
     rate::{Budget, MINUTE_US, Overload},
-    record::{AlertChange, ChangeKind, Ending, RATE_LABEL},
+    record::{Alert, AlertChange, ChangeKind, Ending, RATE_LABEL},
     sighting::Sighting,
 };
 
@@ -143,12 +143,13 @@ impl Alerts {
         }
     }
 
-    /// Lets time pass: closes what is over and tells what has grown. To be called every second or so, and whenever it suits.
-    pub fn tick(&mut self, now_us: u64, changes: &mut Vec<AlertChange>) {
+    /// Lets time pass: closes what is over and tells what has grown. To be called every second or so, and whenever it suits;
+    /// it looks at most once a second, and returns whether it did.
+    pub fn tick(&mut self, now_us: u64, changes: &mut Vec<AlertChange>) -> bool {
         self.roll(now_us, changes);
         // A clock that was set back is no reason to wait.
         if now_us < self.look_us && self.look_us - now_us <= LOOK_US {
-            return;
+            return false;
         }
         self.look_us = now_us.saturating_add(LOOK_US);
         let mut ids: Vec<u64> = self.open.keys().copied().collect();
@@ -157,6 +158,16 @@ impl Alerts {
             if !self.close_if_over(id, now_us, changes) {
                 self.tell_growth(id, now_us, false, changes);
             }
+        }
+        true
+    }
+
+    /// Shows the alerts that have grown without being told, as they are now: for those who ask. Sinks need not know every
+    /// flow, but whoever looks wants to see the last one.
+    pub fn show_growth(&mut self, mut show: impl FnMut(&Arc<Alert>)) {
+        for (key, open) in self.open.values_mut().filter(|(_, open)| open.unseen) {
+            open.unseen = false;
+            show(&Arc::new(open.snapshot(&key.label, open.seq)));
         }
     }
 
@@ -254,8 +265,8 @@ impl Alerts {
             // Told in a later minute, with what has come by then.
             return;
         }
-        open.told(now_us);
         self.last_number = next(self.last_number, now_us);
+        open.told(now_us, self.last_number);
         let alert = Arc::new(open.snapshot(&key.label, self.last_number));
         self.counts.grown += u64::from(kind == ChangeKind::Grown);
         changes.push(AlertChange { kind, at_us: now_us, alert });

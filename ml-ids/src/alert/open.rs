@@ -33,6 +33,10 @@ pub(super) struct Open {
     pub(super) next_count: u64,
     /// Flows have joined since it was last told.
     pub(super) grown: bool,
+    /// Flows have joined since it was last shown.
+    pub(super) unseen: bool,
+    /// The number of its last change.
+    pub(super) seq: u64,
     pub(super) held_back: bool,
     count: u64,
     first_seen_us: u64,
@@ -56,6 +60,8 @@ impl Open {
             told_us: now_us,
             next_count: 10,
             grown: false,
+            unseen: false,
+            seq: id,
             held_back: false,
             count: 1,
             first_seen_us: sighting.start_us,
@@ -83,6 +89,7 @@ impl Open {
         self.bytes = self.bytes.saturating_add(sighting.bytes);
         self.touched_us = now_us;
         self.grown = true;
+        self.unseen = true;
     }
 
     /// Takes in all flows of another alert.
@@ -99,6 +106,7 @@ impl Open {
         self.bytes = self.bytes.saturating_add(*bytes);
         self.touched_us = self.touched_us.max(other.touched_us);
         self.grown = true;
+        self.unseen = true;
     }
 
     /// Whether it has reached the next power of ten since it was last told.
@@ -106,10 +114,12 @@ impl Open {
         self.count >= self.next_count
     }
 
-    /// Notes that it is told now.
-    pub(super) const fn told(&mut self, now_us: u64) {
+    /// Notes that it is told now, by the change of this number.
+    pub(super) const fn told(&mut self, now_us: u64, seq: u64) {
         self.told_us = now_us;
+        self.seq = seq;
         self.grown = false;
+        self.unseen = false;
         while self.next_count <= self.count {
             self.next_count = self.next_count.saturating_mul(10);
         }

@@ -9,7 +9,10 @@ use super::{
     class::{Severity, techniques},
     seen::Counted,
 };
-use crate::sink::{eve::eve_timestamp, timestamp};
+use crate::sink::{
+    eve::{self, eve_timestamp},
+    timestamp,
+};
 
 /// The label of the alert that says how many others were held back.
 pub const RATE_LABEL: &str = "Alert rate";
@@ -240,10 +243,8 @@ impl AlertChange {
             }
             all
         };
-        let mut told = json!({
-            "action": "allowed",
-            "signature": format!("ML-IDS {}", alert.label),
-            "category": alert.label,
+        let mut told = eve::alert(&alert.label);
+        let story = json!({
             "severity": alert.severity,
             "id": alert.id,
             "seq": alert.seq,
@@ -260,7 +261,8 @@ impl AlertChange {
             "packets": alert.packets,
             "bytes": alert.bytes,
         });
-        if let Value::Object(told) = &mut told {
+        if let (Value::Object(told), Value::Object(story)) = (&mut told, story) {
+            told.extend(story);
             let optional = [
                 ("ending", alert.ending.map(|ending| ending.name().into())),
                 ("merged_into", alert.merged_into.map(Value::from)),
@@ -281,11 +283,7 @@ impl AlertChange {
                 told.insert("metadata".to_owned(), metadata);
             }
         }
-        // What the flow's own event says of its alert and this does not, the signature's number for example, stays.
-        match (fields.get_mut("alert"), told) {
-            (Some(Value::Object(alert)), Value::Object(told)) => alert.extend(told),
-            (_, told) => drop(fields.insert("alert".to_owned(), told)),
-        }
+        fields.insert("alert".to_owned(), told);
         Value::Object(fields)
     }
 }

@@ -139,6 +139,19 @@ fn an_attack_without_end_is_told_every_minute_and_is_another_alert_every_hour() 
 }
 
 #[test]
+fn growth_that_is_not_told_is_shown_once_to_those_who_look() {
+    let mut story = Story::new(AlertSettings::default());
+    for port in 1..=55 {
+        story.flow("Portscan", 1, 2, port);
+    }
+    let told = story.last().seq;
+    let mut shown = Vec::new();
+    story.alerts.show_growth(|alert| shown.push((alert.count, alert.seq)));
+    story.alerts.show_growth(|alert| shown.push((alert.count, alert.seq)));
+    assert_eq!(shown, [(55, told)]);
+}
+
+#[test]
 fn nothing_is_told_of_an_alert_that_does_not_grow() {
     let mut story = Story::new(AlertSettings::default());
     story.flow("Portscan", 1, 2, 80);

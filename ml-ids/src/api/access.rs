@@ -24,6 +24,11 @@ use super::{
 /// What answers without a token.
 const OPEN: [&str; 2] = ["/health/live", "/health/ready"];
 
+/// Whether a path answers without a token.
+pub(super) fn is_open(path: &str) -> bool {
+    OPEN.contains(&path)
+}
+
 /// The files that say who may talk to the API.
 #[derive(Clone, Debug, Default)]
 pub struct AccessFiles {
@@ -104,7 +109,7 @@ impl Access {
     /// Lets a request pass, or not.
     pub(super) fn admit(&self, path: &str, headers: &HeaderMap) -> Result<(), ApiError> {
         let Some(tokens) = &self.tokens else { return Ok(()) };
-        if OPEN.contains(&path) || tokens.admit(headers) {
+        if is_open(path) || tokens.admit(headers) {
             return Ok(());
         }
         self.unauthorized.fetch_add(1, Ordering::Relaxed);

@@ -83,8 +83,9 @@ pub(crate) fn of(state: &AppState) -> Result<Arc<Alerting>, ApiError> {
 
 /// `GET /alerts`.
 pub(crate) async fn alerts(state: &AppState, query: Option<&str>) -> Result<Answer, ApiError> {
+    let wanted = Wanted::from_query(query, now_us())?;
     let alerting = of(state)?;
-    match Wanted::from_query(query, now_us())? {
+    match wanted {
         Wanted::One(id) => {
             let found = alerting.read(move |board| board.get(id)).await?;
             let found: Vec<_> = found.iter().map(|stored| stored.json_in_full()).collect();
@@ -133,7 +134,13 @@ impl Wanted {
                     let limit = limit.filter(|limit| (1..=MOST_ROWS).contains(limit));
                     filter.limit = limit.ok_or_else(|| wrong("use 1 to 1000"))?;
                 }
-                "merged" => filter.merged = matches!(&*value, "1" | "true"),
+                "merged" => {
+                    filter.merged = match &*value {
+                        "1" | "true" => true,
+                        "0" | "false" => false,
+                        _ => return Err(wrong("use merged=1 or merged=0")),
+                    };
+                }
                 _ => {}
             }
         }
@@ -177,7 +184,9 @@ mod tests {
         };
         assert_eq!(page("since=1h&label=Web%20Attack+-+XSS&severity=high&before=7&merged=1&limit=5"), expected);
         assert_eq!(wanted("id=12").ok(), Some(Wanted::One(12)));
-        for query in ["id=x", "id=+1", "before=-1", "since=soon", "severity=5", "limit=0", "limit=1001", "limit=1e9"] {
+        for query in
+            ["id=x", "id=+1", "before=-1", "since=soon", "severity=5", "limit=0", "limit=1001", "limit=1e9", "merged=2"]
+        {
             let name = query.split('=').next().unwrap();
             let refused = wanted(query).unwrap_err();
             assert!(matches!(&refused, ApiError::Query(text) if text.starts_with(name)), "{query}: {refused}");

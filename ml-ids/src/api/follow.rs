@@ -41,8 +41,8 @@ struct Wanted {
 
 /// `GET /events`.
 pub(crate) fn events<B>(state: &AppState, request: &Request<B>) -> Result<Answer, ApiError> {
-    let alerting = of(state)?;
     let wanted = Wanted::new(request.headers(), request.uri().query())?;
+    let alerting = of(state)?;
     let Ok(place) = Arc::clone(&alerting.subscribers).try_acquire_owned() else {
         alerting.refused.fetch_add(1, Ordering::Relaxed);
         return Err(ApiError::Busy);

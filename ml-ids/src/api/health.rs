@@ -13,7 +13,6 @@ use super::{
     state::{AppState, Slot},
 };
 use crate::{
-    alert::{AlertCounts, store::StoreHealth},
     detect::{TimingShapes, drift::DriftReport},
     histogram::Shape,
     sink::SinkState,
@@ -65,10 +64,8 @@ pub struct Measures {
     pub untrained: u64,
     /// Verdicts that are alerts, by class.
     pub alert_classes: BTreeMap<String, u64>,
-    /// What has become of alerts.
-    pub alerts: AlertCounts,
-    /// How the store of alerts is; `None` without one.
-    pub alert_store: Option<StoreHealth>,
+    /// Alerts that were opened.
+    pub alerts: Vec<OpenedAlerts>,
     /// Packets of the flows that were lost because the agent did not keep up.
     pub lost_packets: u64,
     /// Packets of the flows that were given up because the table was full.
@@ -81,6 +78,17 @@ pub struct Measures {
     pub drain: Shape,
     /// How long flows wait for their verdicts.
     pub timing: TimingShapes,
+}
+
+/// Alerts of one kind that were opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenedAlerts {
+    /// Their class.
+    pub class: String,
+    /// Their severity, in a word.
+    pub severity: &'static str,
+    /// How many.
+    pub opened: u64,
 }
 
 /// One interface.

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{
     answer::{Answer, json as json_response, typed},
-    routes::ROUTES,
+    catalogue::ROUTES,
 };
 
 const NAME: &str = "ml-ids";

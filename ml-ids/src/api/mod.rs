@@ -16,9 +16,12 @@ mod access;
 mod alerts;
 mod answer;
 mod body;
+mod catalogue;
 mod content;
 mod error;
 mod events;
+mod features;
+mod fixed;
 mod flows;
 mod follow;
 mod health;
@@ -26,6 +29,7 @@ mod index;
 mod limits;
 mod metrics;
 mod model;
+mod openapi;
 mod parameters;
 mod places;
 mod predict;
@@ -48,19 +52,20 @@ mod token;
 mod units;
 mod walk;
 mod window;
+mod worded;
 
 pub use access::{Access, AccessError, AccessFiles, AccessHealth};
+pub use catalogue::{ANY, Endpoint, Media, Parameter, ROUTES, Reply, Route, UNAUTHORIZED};
 pub use flows::{Flags, FlowSource, OpenFlow, OpenFlows};
 pub use health::{
     Attach, BlockHealth, Egress, FlowBooks, HookPackets, Ingress, InterfaceHealth, InterfaceState, Measures,
-    PacketBooks, QueueHealth, SensorHealth, SensorSnapshot, TableFill, VerdictCounts,
+    OpenedAlerts, PacketBooks, QueueHealth, SensorHealth, SensorSnapshot, TableFill, VerdictCounts,
 };
 pub use limits::Limits;
 pub use predictor::{
     ClassDetails, Contribution, Explanation, ModelCard, ModelDetails, ModelSource, ModelWatch, Prediction, Predictor,
     Refresh, ReloadError, ReloadStatus, Reloaded, ShadowHealth, SourceLooks,
 };
-pub use routes::{Endpoint, ROUTES, Route};
 pub use server::serve;
 pub use state::AppState;
 pub use tls::TlsError;

@@ -9,14 +9,15 @@ use std::{
 use hyper::Response;
 
 use super::{
+    catalogue::{Endpoint, ROUTES},
     error::REFUSALS,
-    routes::{Endpoint, ROUTES},
 };
 use crate::histogram::{Histogram, Scale, Shape};
 
 /// Statuses that are counted apart.
-const STATUSES: [(u16, &str); 16] = [
+const STATUSES: [(u16, &str); 17] = [
     (200, "200"),
+    (304, "304"),
     (400, "400"),
     (401, "401"),
     (403, "403"),

@@ -19,6 +19,7 @@ use super::{
     routes,
     state::AppState,
     timed::TimedWrites,
+    worded::Worded,
 };
 
 /// Pause after a failed accept. What fails here (no more file descriptors) does not get better in microseconds.
@@ -30,7 +31,7 @@ const SLOW_HEADER: &str = r#"{"detail":"the request headers did not arrive in ti
 /// Serves until `shutdown` turns true (or its sender is gone), then lets requests that have begun finish.
 ///
 /// A connection beyond the limit takes the place of the slowest (see [`Place`]), or waits for one. The runtime may be shared:
-/// scoring runs on its blocking threads, never here.
+/// scoring runs on its blocking threads, but for single flows of a model that is quick.
 pub async fn serve(listener: TcpListener, state: Arc<AppState>, shutdown: watch::Receiver<bool>) {
     let mut tasks = JoinSet::new();
     let mut stop = shutdown.clone();
@@ -114,7 +115,7 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin>(
     pulse: &Arc<Pulse>,
     mut shutdown: watch::Receiver<bool>,
 ) {
-    let io = TokioIo::new(TimedWrites::new(stream, state.limits.write_timeout));
+    let io = TokioIo::new(Worded::new(TimedWrites::new(stream, state.limits.write_timeout)));
     let service = {
         let (state, pulse) = (state.clone(), Arc::clone(pulse));
         service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
@@ -152,7 +153,7 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin>(
         }
     };
     let parts = connection.into_parts();
-    let mut stream = parts.io.into_inner();
+    let mut stream = parts.io.into_inner().into_inner();
     if let Err(error) = served {
         log::debug!("a connection ended early: {error}");
         // Idle clients are closed quietly, those that began to speak are told.

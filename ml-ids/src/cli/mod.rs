@@ -14,6 +14,7 @@ mod extract;
 mod hangup;
 mod keep;
 mod load;
+mod logging;
 mod model;
 mod presence;
 mod response;
@@ -23,6 +24,7 @@ mod score;
 mod score_alerts;
 mod score_capture;
 mod serve;
+mod sinks;
 mod source;
 mod speed;
 mod state_dir;
@@ -33,6 +35,7 @@ mod wiring;
 use std::{env, process::ExitCode};
 
 use clap::{Arg, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, builder::Resettable};
+use logging::LogFormat;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -53,6 +56,9 @@ RUST_LOG sets the log level (error, warn, info, debug); RUST_LOG=info,verdict=wa
 #[derive(Parser)]
 #[command(name = "ml-ids", version, after_help = EXAMPLES)]
 struct Cli {
+    /// How the log on standard error is written
+    #[arg(long, global = true, value_enum, default_value_t, env = "ML_IDS_LOG_FORMAT")]
+    log_format: LogFormat,
     #[command(subcommand)]
     command: Command,
 }
@@ -74,8 +80,8 @@ enum Command {
 /// Runs the command that the command line names.
 #[must_use]
 pub fn main() -> ExitCode {
-    let command = parse().command;
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
+    let Cli { log_format, command } = parse();
+    logging::start(log_format);
     let result = match command {
         Command::Run(args) => run::run(*args),
         Command::Serve(args) => serve::run(args),
@@ -101,6 +107,7 @@ fn parse() -> Cli {
         _ => arg,
     };
     let matches = Cli::command()
+        .mut_args(unless_empty)
         .mut_subcommands(|command| command.mut_args(unless_empty).mut_subcommands(|inner| inner.mut_args(unless_empty)))
         .get_matches();
     Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())

@@ -25,6 +25,7 @@ use super::{
     presence::{PERIOD, Presence},
     response,
     serve::{ListenArgs, reload_access},
+    sinks::SinkArgs,
     source::ModelArgs,
     wiring::{FlowView, SensorView, shutdown_signal},
 };
@@ -37,7 +38,7 @@ use crate::{
         AttachMode, Drain, DrainReport, InterfacePattern, Options, PIN_DIRECTORY, Sensor, SensorError, SensorState,
         Watch, default_interface,
     },
-    sink::{self, Hub, Sinks},
+    sink::{self, Connected, Hub, Sinks},
 };
 
 const EXAMPLES: &str = "\
@@ -48,6 +49,7 @@ Examples:
   ml-ids run -i eth0 --model forest.onnx --log-dir /var/log/ml-ids
   ml-ids run -i eth0 --model mlflow:ids@production --model-refresh 1m --shadow mlflow:ids@candidate
   ml-ids run -i eth0 --pin                     goes on with the same flows after a restart or an upgrade
+  ml-ids run -i eth0 --sink syslog+tcp://logs.example:601 --sink 'nats://bus.example/site?types=alert,stats'
   ml-ids run -i eth0 --ignore udp:53 --allow 10.0.0.0/8
   ml-ids run -i eth0 --block-dry-run           what would be blocked
   ml-ids run -i eth0 --block --block-ttl 1h    block the sources of alerts";
@@ -93,12 +95,14 @@ pub(super) struct Args {
     /// Where to pin: a directory of a BPF file system
     #[arg(long, value_name = "DIR", default_value = PIN_DIRECTORY, requires = "pin")]
     pin_dir: PathBuf,
-    /// Where positive_predictions.log, negative_predictions.log and block_events.log go
+    /// Where positive_predictions.log, negative_predictions.log, eve.json and block_events.log go
     #[arg(long, value_name = "DIR", env = "LOG_DIR", default_value = "logs")]
     log_dir: PathBuf,
     /// Log verdicts that are no alerts, too
     #[arg(long, env = "LOG_NEGATIVE_PREDICTIONS", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
     log_negative_predictions: bool,
+    #[command(flatten)]
+    sinks: SinkArgs,
     #[command(flatten)]
     decap: DecapArgs,
     #[command(flatten)]
@@ -134,6 +138,10 @@ async fn watch_interfaces(mut args: Args) -> Result<Exit> {
             Err(error) => return Ok(usage(&error)),
         }
     }
+    let further = match args.sinks.open() {
+        Ok(further) => further,
+        Err(error) => return Ok(usage(&error)),
+    };
     let (mut shutdown, hangups) = (shutdown_signal()?, Hangups::listen()?);
     let (listener, access) = match args.listen.open().await {
         Ok(open) => open,
@@ -154,7 +162,7 @@ async fn watch_interfaces(mut args: Args) -> Result<Exit> {
             eprintln!("error: {error:#}");
             Exit::BadInput
         }
-        Some(Ok(models)) => match start(&args, &models, &state) {
+        Some(Ok(models)) => match start(&args, further, &models, &state, &hangups) {
             Ok(running) => {
                 // The sender lives as long as the process; an error would mean that it is ending anyway.
                 let _ = shutdown.wait_for(|stop| *stop).await;
@@ -192,7 +200,7 @@ struct Running {
     responder: Arc<Responder>,
 }
 
-fn start(args: &Args, models: &Models, state: &AppState) -> Result<Running> {
+fn start(args: &Args, further: Connected, models: &Models, state: &AppState, hangups: &Hangups) -> Result<Running> {
     let options = Options {
         profile: models.handle().current().model.contract().profile,
         decap: args.decap.tunnels(),
@@ -207,16 +215,21 @@ fn start(args: &Args, models: &Models, state: &AppState) -> Result<Running> {
     let sensor = Sensor::start(&watch, &options)?;
     let (sensor_state, stats) = (sensor.state(), Arc::new(Stats::new(args.linger)));
     let names = Arc::clone(&sensor_state);
-    let files = sink::log_files(&args.log_dir, args.log_negative_predictions).with_context(|| {
+    let files = args.sinks.log_files(args.log_negative_predictions);
+    let mut connected = sink::log_files(&args.log_dir, &files).with_context(|| {
         format!("cannot write logs to {}; choose another place with --log-dir", args.log_dir.display())
     })?;
+    connected.extend(further);
     let journal = sensor.journal();
     let hub = Arc::new(
-        Hub::start(files, move |records| journal.count_judged(records)).context("cannot start the thread of a sink")?,
+        Hub::start(connected, move |records| journal.count_judged(records))
+            .context("cannot start the thread of a sink")?,
     );
+    let reopened = Arc::clone(&hub);
+    hangups.each(move || reopened.reopen());
     let sinks = Sinks::new(Arc::clone(&hub), Arc::new(move |index| names.interface_name(index)), args.events.origin());
     let block = args.response.block().map(|options| sensor.filter_maps().map(|maps| (options, maps))).transpose()?;
-    let responder = Arc::new(Responder::start(args.response.allow(), block, &args.log_dir)?);
+    let responder = Arc::new(Responder::start(args.response.allow(), block, (&args.log_dir, files.rotation))?);
     let drift = Arc::new(DriftWatch::default());
     let desk = Desk::open(args.alert_rules.settings(), args.alerts_kept.store(), Arc::clone(&hub))
         .context("cannot start the thread of the alert store")?;

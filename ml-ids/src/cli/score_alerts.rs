@@ -82,7 +82,7 @@ impl<W: Write> Told<W> {
         for verdict in verdicts {
             let sighting = Sighting::of(verdict, model);
             let now_us = self.clock.at(sighting.end_us);
-            self.alerts.tick(now_us, &mut self.changes);
+            let _looked = self.alerts.tick(now_us, &mut self.changes);
             if verdict.alert {
                 self.alerts.observe(
                     &sighting,

@@ -15,11 +15,11 @@ use tokio::{
 };
 
 use crate::{
-    alert::{Board, store::StoreHealth},
+    alert::{Board, Severity, store::StoreHealth},
     api::{
         Attach, BlockHealth, Egress, Flags, FlowBooks, FlowSource, HookPackets, Ingress, InterfaceHealth,
-        InterfaceState, Measures, ModelWatch, OpenFlow, OpenFlows, PacketBooks, SensorHealth, SensorSnapshot,
-        TableFill, VerdictCounts,
+        InterfaceState, Measures, ModelWatch, OpenFlow, OpenFlows, OpenedAlerts, PacketBooks, SensorHealth,
+        SensorSnapshot, TableFill, VerdictCounts,
     },
     detect::{
         Stats,
@@ -93,8 +93,7 @@ impl SensorHealth for SensorView {
                 degraded.push(format!("{} events for {} found its queue full", sink.dropped, sink.name));
             }
         }
-        let store = self.board.store();
-        if let Some(StoreHealth { failing: Some(failure), waiting, .. }) = &store {
+        if let Some(StoreHealth { failing: Some(failure), waiting, .. }) = self.board.store() {
             degraded.push(format!("alerts are not stored: {failure}; {waiting} wait"));
         }
         SensorSnapshot {
@@ -123,8 +122,7 @@ impl SensorHealth for SensorView {
                 other_protocol: verdicts.other_protocol,
                 untrained: verdicts.untrained,
                 alert_classes: self.stats.alert_classes(),
-                alerts: self.board.counts(),
-                alert_store: store,
+                alerts: self.board.counts().opened.into_iter().map(opened).collect(),
                 lost_packets: flows.lost_packets,
                 evicted_packets: flows.evicted_packets,
                 malformed_records: self.state.malformed_records(),
@@ -174,6 +172,10 @@ impl FlowView {
             flags: Flags { fin, syn, rst, psh, ack, urg, ece, cwr },
         }
     }
+}
+
+fn opened(((class, severity), opened): ((String, Severity), u64)) -> OpenedAlerts {
+    OpenedAlerts { class, severity: severity.name(), opened }
 }
 
 fn interface(interface: WatchedInterface) -> InterfaceHealth {

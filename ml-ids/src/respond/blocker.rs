@@ -28,9 +28,12 @@ use super::{
     pins::{Hands, Note, Pins, Settings},
     tally::{BlockCounts, FAILED, FULL, Tally, add},
 };
-use crate::sensor::{
-    FilterMaps,
-    clock::{monotonic_us, unix_us as unix},
+use crate::{
+    sensor::{
+        FilterMaps,
+        clock::{monotonic_us, unix_us as unix},
+    },
+    sink::Rotation,
 };
 
 /// Time between two looks at what others have done and what has expired.
@@ -90,14 +93,14 @@ impl Blocker {
         options: BlockOptions,
         allow: Vec<IpNet>,
         maps: FilterMaps,
-        logs: &Path,
+        (logs, rotation): (&Path, Rotation),
     ) -> Result<Self, RespondError> {
         let FilterMaps { blocked, protected, counters } = maps;
         let settings = Settings { ttl_us: micros(options.ttl), max: options.max, dry_run: options.dry_run.into() };
         let (pins, mut hands) = Pins::create(&options.bpffs, blocked, protected, settings)?;
         let guard = Guard::new(host::essentials().map_err(RespondError::Host)?, &allow);
         hands.protected.write(&guard).map_err(RespondError::Protect)?;
-        let journal = Journal::open(logs, options.dry_run)
+        let journal = Journal::open(logs, rotation, options.dry_run)
             .map_err(|source| RespondError::Log { path: logs.to_owned(), source })?;
         let (muted, pardons) = (Muted::default(), Pardons::default());
         let work = Work { hands, journal, guard, allow, muted, pardons, next_scan_us: 0, _pins: pins };

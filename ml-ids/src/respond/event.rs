@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::blocklist::Cause;
 use crate::{
     sensor::prefix::short,
-    sink::{LogFile, timestamp},
+    sink::{LogFile, Rotation, timestamp},
 };
 
 /// File of all events of the response.
@@ -64,8 +64,8 @@ pub(super) struct Journal {
 
 impl Journal {
     /// Opens the log file in `directory`.
-    pub(super) fn open(directory: &Path, dry_run: bool) -> io::Result<Self> {
-        Ok(Self { file: LogFile::open(&directory.join(BLOCK_LOG))?, failing: false, dry_run })
+    pub(super) fn open(directory: &Path, rotation: Rotation, dry_run: bool) -> io::Result<Self> {
+        Ok(Self { file: LogFile::open(&directory.join(BLOCK_LOG), rotation)?, failing: false, dry_run })
     }
 
     /// Writes an event down at once.

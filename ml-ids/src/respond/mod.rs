@@ -35,7 +35,7 @@ pub use guard::{Guard, Protection, Refusal};
 pub use pins::{BPFFS, Hands, Note, PinsError, Settings, Turn};
 pub use tally::BlockCounts;
 
-use crate::{detect::Verdict, model::Model, sensor::FilterMaps};
+use crate::{detect::Verdict, model::Model, sensor::FilterMaps, sink::Rotation};
 use blocker::Blocker;
 
 /// Why there is no response.
@@ -84,14 +84,14 @@ pub struct BlockState {
 
 impl Responder {
     /// Alerts on sources of `allow` are none; with `block`, sources of alerts are blocked by these maps, and all of it is
-    /// written to a file in `logs`.
+    /// written to a file in the folder `logs`, which is closed now and then.
     ///
     /// # Errors
     /// When blocking is asked for and cannot be done safely.
     pub fn start(
         allow: Vec<IpNet>,
         block: Option<(BlockOptions, FilterMaps)>,
-        logs: &Path,
+        logs: (&Path, Rotation),
     ) -> Result<Self, RespondError> {
         let blocker = block.map(|(options, maps)| Blocker::start(options, allow.clone(), maps, logs)).transpose()?;
         Ok(Self { allow, blocker })

@@ -46,6 +46,18 @@ impl Kinds {
         Self(kinds.iter().fold(0, |set, kind| set | 1 << *kind as u8))
     }
 
+    /// Names for messages.
+    pub const NAMES: &'static str = "one or more of alert, flow, stats, positive, negative, with commas between";
+
+    /// The set of the kinds with these names, with commas between; `None` if one is unknown or there is none.
+    #[must_use]
+    pub fn from_names(text: &str) -> Option<Self> {
+        text.split(',').try_fold(Self::default(), |set, name| {
+            let kind = EventKind::ALL.into_iter().find(|kind| kind.name() == name.trim())?;
+            Some(set.and(Self::of(&[kind])))
+        })
+    }
+
     /// Whether it holds this kind.
     #[must_use]
     pub const fn has(self, kind: EventKind) -> bool {
@@ -112,5 +124,16 @@ mod tests {
             assert!(set.and(Kinds::of(&[kind])).has(kind));
         }
         assert!(!Kinds::default().has(EventKind::Alert));
+    }
+
+    #[test]
+    fn sets_are_read_by_their_names() {
+        assert_eq!(Kinds::from_names("alert, negative"), Some(Kinds::of(&[EventKind::Alert, EventKind::Negative])));
+        for wrong in ["", "alert,", "alerts", "alert flow"] {
+            assert_eq!(Kinds::from_names(wrong), None, "{wrong:?}");
+        }
+        for kind in EventKind::ALL {
+            assert!(Kinds::NAMES.contains(kind.name()));
+        }
     }
 }

@@ -22,8 +22,15 @@ use super::{
 
 /// Events that wait for a sink that is slow or away; some 2 KB each.
 pub const QUEUE_EVENTS: usize = 16_384;
+/// Most events that are delivered at once, where the sink does not want fewer.
+pub(super) const BATCH: usize = 256;
 /// How long sinks may go on delivering what waits when the sensor ends.
 pub(super) const GRACE: Duration = Duration::from_secs(5);
+/// Longest pause between two tries in that time.
+const LAST_PAUSE: Duration = Duration::from_millis(250);
+/// How long a sink may take for its last batch after that. One that hangs, on a network file system that is gone for example,
+/// is left behind.
+const LAST_BATCH: Duration = Duration::from_secs(6);
 
 /// Where events go.
 pub trait Sink: Send {
@@ -32,6 +39,11 @@ pub trait Sink: Send {
     /// # Errors
     /// What went wrong, and how many at the front were delivered before it.
     fn deliver(&mut self, events: &[Event]) -> Result<(), Undelivered>;
+
+    /// Most events that it is given at once: those whose fate is told together.
+    fn batch(&self) -> usize {
+        BATCH
+    }
 
     /// Lets go of what it holds and begins anew: the operator has moved files away.
     fn reopen(&mut self) {}
@@ -57,6 +69,8 @@ pub struct Undelivered {
 pub enum First {
     /// It is tried again, after a while.
     Retry,
+    /// It is tried again, and not sooner than that: the other side has asked for it.
+    RetryAfter(Duration),
     /// It never will be taken: it is counted as refused, and the next one's turn has come.
     Refused,
 }
@@ -104,16 +118,23 @@ impl End {
         self.changed.notify_all();
     }
 
-    /// Waits, but not beyond the end. Returns whether there is time left.
+    /// Whether it has come.
+    pub(super) fn is_over(&self) -> bool {
+        self.at.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|end| Instant::now() >= end)
+    }
+
+    /// Waits, but not beyond the end. Returns whether there is time left. When the end is set meanwhile it is time for another
+    /// try at once, and for further ones soon.
     pub(super) fn wait(&self, pause: Duration) -> bool {
-        let until = Instant::now() + pause;
         let mut at = self.at.lock().unwrap_or_else(PoisonError::into_inner);
+        let ending = at.is_some();
+        let until = Instant::now() + if ending { pause.min(LAST_PAUSE) } else { pause };
         loop {
             let now = Instant::now();
             if at.is_some_and(|end| now >= end) {
                 return false;
             }
-            if now >= until {
+            if now >= until || at.is_some() != ending {
                 return true;
             }
             let wake = at.map_or(until, |end| end.min(until));
@@ -219,15 +240,23 @@ impl Hub {
             while queue.try_send(Message::Mark(unmarked)).is_err() && self.end.wait(Duration::from_millis(5)) {}
         }
         drop(senders);
-        for thread in std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner)) {
-            if thread.join().is_err() {
-                error!("the thread of a sink ended with a panic; events may be missing");
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        let patience = Instant::now() + GRACE + LAST_BATCH;
+        for (thread, (port, counters)) in threads.into_iter().zip(&self.states) {
+            while !thread.is_finished() && Instant::now() < patience {
+                thread::sleep(Duration::from_millis(5));
+            }
+            if !thread.is_finished() {
+                counters.count_lost(usize::try_from(counters.state(port.name, port.queue).waiting).unwrap_or(0));
+                error!("{} hangs and is left behind", port.name);
+            } else if thread.join().is_err() {
+                error!("the thread of {} ended with a panic; events may be missing", port.name);
             }
         }
-        for state in self.states().iter().filter(|state| state.dropped + state.lost_at_stop > 0) {
+        for state in self.states().iter().filter(|state| state.dropped + state.refused + state.lost_at_stop > 0) {
             warn!(
-                "{}: {} events were dropped because its queue was full, {} lost because it was away at the end",
-                state.name, state.dropped, state.lost_at_stop
+                "{}: {} events were dropped because its queue was full, {} refused, {} lost because it was away at the end",
+                state.name, state.dropped, state.refused, state.lost_at_stop
             );
         }
     }

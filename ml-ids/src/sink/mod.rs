@@ -4,25 +4,45 @@
 //! verdict ─► Sinks ─► event, rendered once ─► Hub ─► a bounded queue and a thread for each sink
 //! ```
 
+mod address;
 mod console;
 mod counters;
+mod datagrams;
 pub mod eve;
 mod event;
 mod feed;
 mod hub;
+mod lines;
 mod log_file;
+mod nats;
 mod node;
+mod open;
 mod outlet;
+mod rotation;
+mod socket;
+mod stream;
+mod syslog;
+mod template;
+mod webhook;
 
-use std::{io, path::Path, sync::Arc};
+use std::sync::Arc;
 
+pub use address::{AddressError, HostPort, NatsTarget, SinkAddress, Target};
 pub use counters::SinkState;
 pub(crate) use eve::{protocol_name, timestamp};
 pub use event::{Event, EventKind, Kinds};
 pub use feed::{FEED_KINDS, Feed};
 pub use hub::{First, Hub, Port, QUEUE_EVENTS, Sink, Undelivered};
 pub use log_file::LogFile;
+pub use nats::Login;
 pub use node::node_name;
+pub use open::{
+    Connected, EVE_LOG, LogFiles, NEGATIVE_LOG, OpenError, POSITIVE_LOG, SinkOptions, log_files, open_sinks,
+};
+pub use rotation::Rotation;
+pub use syslog::{Facility, SyslogTarget};
+pub use template::{Template, TemplateError};
+pub use webhook::AuthorizationError;
 
 use ml_ids_common::FlowRecord;
 use serde_json::Value;
@@ -30,30 +50,8 @@ use serde_json::Value;
 use self::eve::Place;
 use crate::{detect::Verdict, model::Model};
 
-/// File that holds every verdict that passed its threshold.
-pub const POSITIVE_LOG: &str = "positive_predictions.log";
-/// File that holds every other verdict, when asked for.
-pub const NEGATIVE_LOG: &str = "negative_predictions.log";
-
 /// Turns an interface index into its name.
 pub type InterfaceNames = Arc<dyn Fn(u32) -> Option<String> + Send + Sync>;
-
-/// The log files in `directory`, as sinks. The first of them is the one whose lines mark records as dealt with.
-///
-/// # Errors
-/// When the directory or a file cannot be made.
-pub fn log_files(directory: &Path, negative: bool) -> io::Result<Vec<(Port, Box<dyn Sink>)>> {
-    let mut files: Vec<(Port, Box<dyn Sink>)> = Vec::new();
-    let mut add = |name, kind, file| {
-        let port = Port { name, kinds: Kinds::of(&[kind]), queue: QUEUE_EVENTS };
-        LogFile::open(&directory.join(file)).map(|file| files.push((port, Box::new(file))))
-    };
-    add("positive_log", EventKind::Positive, POSITIVE_LOG)?;
-    if negative {
-        add("negative_log", EventKind::Negative, NEGATIVE_LOG)?;
-    }
-    Ok(files)
-}
 
 /// Where all events of this sensor come from.
 #[derive(Clone, Debug, Default)]
@@ -94,11 +92,11 @@ impl Sinks {
 
     fn emit(&self, kind: EventKind, record: &FlowRecord, render: impl FnOnce(&Place<'_>) -> Value) {
         if self.hub.wants(kind) {
-            self.hub.emit(&Event::new(kind, &self.at_place(record, render)));
+            self.hub.emit(&Event::new(kind, &self.placed(record, render)));
         }
     }
 
-    fn at_place(&self, record: &FlowRecord, render: impl FnOnce(&Place<'_>) -> Value) -> Value {
+    fn placed(&self, record: &FlowRecord, render: impl FnOnce(&Place<'_>) -> Value) -> Value {
         let interface = (self.interfaces)(record.state().interface);
         let Origin { host, community_id_seed } = &self.origin;
         render(&Place { host, interface: interface.as_deref(), community_id_seed: *community_id_seed })
@@ -107,7 +105,7 @@ impl Sinks {
     /// The event of a verdict, to show what an alert rests on.
     #[must_use]
     pub fn evidence(&self, verdict: &Verdict, model: &Model) -> Value {
-        self.at_place(&verdict.record, |place| eve::verdict(verdict, model, place))
+        self.placed(&verdict.record, |place| eve::verdict(verdict, model, place))
     }
 
     /// Says that so many more records are dealt with.

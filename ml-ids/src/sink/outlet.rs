@@ -15,17 +15,17 @@ use log::{info, warn};
 use super::{
     counters::SinkCounters,
     event::Event,
-    hub::{End, First, Sink},
+    hub::{BATCH, End, First, Sink},
 };
 
-/// Most events that are delivered at once.
-const BATCH: usize = 256;
 /// After this time without an event the sink may see to itself.
 const IDLE: Duration = Duration::from_secs(1);
 /// First pause after a failure; doubled by each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// Longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// Longest pause that the other side may ask for.
+const LONGEST_WISH: Duration = Duration::from_secs(300);
 
 /// What travels to a sink.
 pub(super) enum Message {
@@ -95,9 +95,6 @@ impl Outlet {
     fn deliver(&mut self) -> bool {
         let mut batch = std::mem::take(&mut self.batch);
         let well = self.deliver_all(&batch);
-        if well && self.counters.set_failure(None) {
-            info!("{} takes events again", self.name);
-        }
         batch.clear();
         self.batch = batch;
         well
@@ -106,30 +103,53 @@ impl Outlet {
     fn deliver_all(&mut self, mut rest: &[Event]) -> bool {
         let mut failures = 0;
         while !rest.is_empty() {
-            let Err(failure) = self.sink.deliver(rest) else {
-                self.counters.count_delivered(rest.len());
-                return true;
-            };
-            let delivered = failure.delivered.min(rest.len());
-            self.counters.count_delivered(delivered);
-            rest = &rest[delivered..];
-            if failure.first == First::Refused {
-                self.counters.count_refused();
-                warn!("{} refused an event: {failure}", self.name);
-                rest = rest.get(1..).unwrap_or_default();
-                continue;
+            if self.end.is_over() {
+                self.counters.count_lost(rest.len());
+                return false;
             }
+            let now = &rest[..rest.len().min(self.sink.batch().max(1))];
+            let Err(failure) = self.sink.deliver(now) else {
+                self.count_delivered(now.len());
+                failures = 0;
+                rest = &rest[now.len()..];
+                continue;
+            };
+            let delivered = failure.delivered.min(now.len());
+            self.count_delivered(delivered);
+            rest = &rest[delivered..];
+            let wish = match failure.first {
+                First::Refused => {
+                    self.counters.count_refused();
+                    if self.counters.set_failure(Some(format!("the last one was refused: {failure}"))) {
+                        warn!("{} refused an event: {failure}; further ones are counted only", self.name);
+                    }
+                    rest = rest.get(1..).unwrap_or_default();
+                    continue;
+                }
+                First::Retry => Duration::ZERO,
+                First::RetryAfter(wish) => wish.min(LONGEST_WISH),
+            };
             failures = if delivered > 0 { 1 } else { failures + 1 };
             if self.counters.set_failure(Some(failure.to_string())) {
                 warn!("{} does not take events: {failure}; trying again until it does", self.name);
             }
-            if !self.end.wait(pause(failures, RandomState::new().hash_one(failures))) {
+            if !self.end.wait(pause(failures, RandomState::new().hash_one(failures)).max(wish)) {
                 self.counters.count_lost(rest.len());
                 return false;
             }
             self.counters.count_retry();
         }
         true
+    }
+
+    fn count_delivered(&self, events: usize) {
+        if events == 0 {
+            return;
+        }
+        self.counters.count_delivered(events);
+        if self.counters.set_failure(None) {
+            info!("{} takes events again", self.name);
+        }
     }
 }
 

@@ -100,6 +100,8 @@ fn an_event_that_is_refused_is_counted_and_holds_up_no_other() {
     receiver.here.store(true, Ordering::Relaxed);
     let hub = Hub::start(vec![(port(100), Box::new(receiver.clone()))], |_| {}).unwrap();
     emit(&hub, 0..6);
+    eventually(|| hub.states()[0].waiting == 0);
+    assert_eq!(hub.states()[0].failure, None, "it takes the others");
     hub.stop();
     assert_eq!(*receiver.got.lock().unwrap(), [0, 1, 2, 4, 5]);
     let state = hub.states().remove(0);
@@ -123,4 +125,32 @@ fn only_what_some_sink_wants_is_wanted() {
     assert!(hub.wants(EventKind::Alert) && !hub.wants(EventKind::Stats));
     hub.emit(&Event::new(EventKind::Stats, &json!(1)));
     assert_eq!(hub.states()[0].queued, 0);
+}
+
+/// Takes one event at a time and hangs for ever at the second.
+struct Stuck(Arc<AtomicU64>);
+
+impl Sink for Stuck {
+    fn deliver(&mut self, events: &[Event]) -> Result<(), Undelivered> {
+        assert_eq!(events.len(), 1, "more at once than it wants");
+        if self.0.fetch_add(1, Ordering::Relaxed) > 0 {
+            loop {
+                thread::park();
+            }
+        }
+        Ok(())
+    }
+
+    fn batch(&self) -> usize {
+        1
+    }
+}
+
+#[test]
+fn a_sink_that_hangs_is_left_behind_and_its_events_are_counted_as_lost() {
+    let hub = Hub::start(vec![(port(100), Box::new(Stuck(Arc::default())))], |_| {}).unwrap();
+    emit(&hub, 0..20);
+    hub.stop();
+    let state = hub.states().remove(0);
+    assert_eq!((state.delivered, state.lost_at_stop, state.waiting), (1, 19, 0), "{state:?}");
 }

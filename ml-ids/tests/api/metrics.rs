@@ -8,10 +8,9 @@ use std::{
 };
 
 use ml_ids::{
-    alert::{AlertCounts, Board, Severity, store::StoreHealth},
     api::{
-        Attach, FlowBooks, InterfaceHealth, InterfaceState, Limits, Measures, ModelSource, ModelWatch, Predictor,
-        Refresh, ReloadError, Reloaded, SensorHealth, SensorSnapshot, ShadowHealth, SourceLooks, TableFill,
+        Attach, FlowBooks, InterfaceHealth, InterfaceState, Limits, Measures, ModelSource, ModelWatch, OpenedAlerts,
+        Predictor, Refresh, ReloadError, Reloaded, SensorHealth, SensorSnapshot, ShadowHealth, SourceLooks, TableFill,
     },
     detect::{
         TimingShapes,
@@ -73,13 +72,7 @@ fn measures() -> Measures {
         other_protocol: 1,
         untrained: 2,
         alert_classes: BTreeMap::from([("Botnet".to_owned(), 4)]),
-        alerts: AlertCounts {
-            opened: BTreeMap::from([(("Botnet".to_owned(), Severity::HIGH), 1)]),
-            open: 1,
-            held_back: 6,
-            ..AlertCounts::default()
-        },
-        alert_store: Some(StoreHealth { lost: 2, failing: Some("no space".to_owned()), ..StoreHealth::default() }),
+        alerts: vec![OpenedAlerts { class: "Botnet".to_owned(), severity: "high", opened: 1 }],
         lost_packets: 30,
         evicted_packets: 1,
         malformed_records: 0,
@@ -154,7 +147,6 @@ async fn busy() -> Server {
     let server = Server::with(Limits::default(), true).await;
     server.state.set_sensor(Arc::new(Busy));
     server.state.set_model_watch(Arc::new(Busy));
-    server.state.set_alerts(Arc::new(Board::default()));
     server.state.set_model_source(Arc::new(Busy));
     server.send(request("/predict", "Content-Type: application/json\r\n", r#"{"Flow Duration": 5}"#)).await;
     server.send(request("/predict", "Content-Type: application/json\r\n", "{")).await;
@@ -200,9 +192,6 @@ async fn metrics_tell_the_numbers_of_every_part() {
         // A class of the model at work that has had none.
         "ml_ids_alert_verdicts_total{class=\"DoS Hulk\"} 0",
         "ml_ids_alerts_total{class=\"Botnet\",severity=\"high\"} 1",
-        "ml_ids_alerts_held_back_total 6",
-        "ml_ids_alert_store_lost_total 2",
-        "ml_ids_alert_store_failing 1.0",
         "ml_ids_flows_not_judged_total{reason=\"failed\"} 1",
         "ml_ids_verdict_delay_seconds_bucket{le=\"0.005\"} 2",
         "ml_ids_verdict_delay_seconds_bucket{le=\"0.25\"} 3",

@@ -2,7 +2,10 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Condvar, Mutex},
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::SystemTime,
 };
 
@@ -27,6 +30,8 @@ pub(crate) const LONG_FLOW: f64 = 1e6;
 #[derive(Default)]
 pub(crate) struct Threshold {
     pub(crate) seen: Mutex<Vec<FeatureVector>>,
+    /// How often it has been asked, answered or not.
+    pub(crate) asked: AtomicUsize,
     shut: Mutex<bool>,
     opened: Condvar,
     broken: bool,
@@ -64,6 +69,7 @@ impl Predictor for Threshold {
     }
 
     fn predict(&self, rows: &[FeatureVector]) -> Result<Vec<Prediction>, String> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
         let shut = self.shut.lock().unwrap();
         drop(self.opened.wait_while(shut, |shut| *shut).unwrap());
         if self.broken {
@@ -145,8 +151,12 @@ impl Server {
     /// One request on its own connection.
     pub(crate) async fn send(&self, request: impl AsRef<[u8]>) -> Answer {
         let mut connection = self.connect().await;
-        connection.write(request).await;
-        connection.read().await
+        connection.write(&request).await;
+        let answer = connection.read().await;
+        if let Some(breach) = crate::contract::breach(request.as_ref(), &answer).await {
+            panic!("{breach}");
+        }
+        answer
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {

@@ -15,7 +15,7 @@ pub(crate) use python::interpreter as training_python;
 /// What to set up.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Also install what the tests use: network tools, the Python environment of `training/`, an MLflow server, an S3 service, syslog and NATS servers (some 15 minutes and 2 GB)
+    /// Also install what the tests use: network tools, the Python environment of `training/`, an MLflow server, an S3 service, syslog and NATS servers, and what checks the API (some 15 minutes and 2 GB)
     #[arg(long)]
     tests: bool,
 }
@@ -44,5 +44,6 @@ pub(crate) fn test_tools() -> anyhow::Result<()> {
     tools::provide()?;
     servers::provide()?;
     python::provide()?;
+    python::provide_openapi()?;
     python::provide_mlflow()
 }

@@ -1,5 +1,5 @@
-//! The Python environments of `training/` and of the tests' MLflow server: made once in the cache, made anew when their
-//! list of packages changes.
+//! The Python environments of `training/`, of the tests' MLflow server and of their checks of the API: made once in the
+//! cache, made anew when their list of packages changes.
 
 use std::{fs, path::PathBuf, process::Command};
 
@@ -25,6 +25,12 @@ const MLFLOW: Environment = Environment {
     purpose: "the tests' MLflow server (1 GB)",
 };
 
+const OPENAPI: Environment = Environment {
+    requirements: "requirements-openapi.txt",
+    folder: "venv-openapi",
+    purpose: "the tests' checks of the HTTP API",
+};
+
 /// The Python of the training environment.
 pub(crate) fn interpreter() -> anyhow::Result<PathBuf> {
     TRAINING.interpreter()
@@ -38,6 +44,11 @@ pub(super) fn provide() -> anyhow::Result<()> {
 /// Makes the MLflow server's environment unless it is there and of today's list.
 pub(super) fn provide_mlflow() -> anyhow::Result<()> {
     MLFLOW.provide()
+}
+
+/// Makes the environment of the API's checks unless it is there and of today's list.
+pub(super) fn provide_openapi() -> anyhow::Result<()> {
+    OPENAPI.provide()
 }
 
 impl Environment {

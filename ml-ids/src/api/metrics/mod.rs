@@ -4,6 +4,7 @@
 //! the program is a function in [`PARTS`]. Labels are bounded: no value is a client's, a packet's or a network's own.
 //! `docs/API.md` lists all metrics; a test compares.
 
+mod alerts;
 mod model;
 mod page;
 mod process;
@@ -29,7 +30,7 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Every part that has something to tell.
-const PARTS: [fn(&Scrape<'_>, &mut Page<'_>); 15] = [
+const PARTS: [fn(&Scrape<'_>, &mut Page<'_>); 16] = [
     server::build,
     server::standing,
     server::requests,
@@ -42,7 +43,8 @@ const PARTS: [fn(&Scrape<'_>, &mut Page<'_>); 15] = [
     sensor::flows,
     sensor::blocking,
     verdicts::verdicts,
-    verdicts::alerts,
+    alerts::alerts,
+    alerts::store,
     verdicts::timing,
     verdicts::sinks,
 ];

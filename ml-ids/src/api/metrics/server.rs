@@ -49,7 +49,7 @@ pub(super) fn requests(Scrape { state, .. }: &Scrape<'_>, page: &mut Page<'_>) {
         "TLS handshakes that came to nothing, by reason",
         [("failed", handshakes_failed), ("slow", handshakes_slow)].map(|(reason, count)| ([("reason", reason)], count)),
     );
-    let lanes = [("quick", state.quick.health()), ("bulk", state.bulk.health()), ("streams", state.streams.health())];
+    let lanes = [("quick", state.quick.health()), ("bulk", state.bulk.health())];
     page.gauges(
         "api_lane_requests",
         "Requests that are scored or wait for it, by lane",
@@ -60,7 +60,4 @@ pub(super) fn requests(Scrape { state, .. }: &Scrape<'_>, page: &mut Page<'_>) {
         "Most of them, by lane",
         lanes.map(|(lane, health)| ([("lane", lane)], health.capacity as f64)),
     );
-    if let Some(events) = state.alerts().map(|alerting| alerting.health()) {
-        page.gauge("api_event_subscribers", "Clients that listen to events", events.length as f64);
-    }
 }

@@ -13,7 +13,7 @@ pub(super) fn verdicts(Scrape { state, sensor, drift }: &Scrape<'_>, page: &mut 
         page.counter("out_of_distribution_flows", "Flows far outside the training data of the model", far);
     }
     let Some(sensor) = sensor else { return };
-    let Measures { other_protocol, untrained, alert_classes, .. } = &sensor.measures;
+    let Measures { other_protocol, untrained, alert_classes, alerts, .. } = &sensor.measures;
     // From zero on, so that the first alert of a class is an increase; the benign class has none.
     let classes = state.predictor().map(|predictor| predictor.card().classes).unwrap_or_default();
     let mut by_class: BTreeMap<&str, u64> = classes.iter().skip(1).map(|class| (class.as_str(), 0)).collect();
@@ -22,6 +22,11 @@ pub(super) fn verdicts(Scrape { state, sensor, drift }: &Scrape<'_>, page: &mut 
         "alert_verdicts",
         "Verdicts that are alerts, by class",
         by_class.into_iter().map(|(class, count)| ([("class", class)], count)),
+    );
+    page.counters(
+        "alerts",
+        "Alerts that were opened, by class and severity",
+        alerts.iter().map(|kind| ([("class", kind.class.as_str()), ("severity", kind.severity)], kind.opened)),
     );
     let allowed = sensor.verdicts.allowed;
     page.counter("allowed_verdicts", "Verdicts that would be alerts were their source not allowed", allowed);
@@ -32,26 +37,6 @@ pub(super) fn verdicts(Scrape { state, sensor, drift }: &Scrape<'_>, page: &mut 
         [("other_protocol", *other_protocol), ("failed", sensor.verdicts.dropped)]
             .map(|(reason, count)| ([("reason", reason)], count)),
     );
-}
-
-/// What verdicts have been gathered to, and how it is kept.
-pub(super) fn alerts(Scrape { sensor, .. }: &Scrape<'_>, page: &mut Page<'_>) {
-    let Some(Measures { alerts, alert_store, .. }) = sensor.as_ref().map(|sensor| &sensor.measures) else { return };
-    let opened = alerts.opened.iter();
-    page.counters(
-        "alerts",
-        "Alerts that were opened, by class and severity",
-        opened.map(|((class, severity), count)| ([("class", class.as_str()), ("severity", severity.name())], *count)),
-    );
-    page.gauge("alerts_open", "Alerts that are open", alerts.open as f64);
-    page.counter("alerts_merged", "Alerts that have become part of another", alerts.merged);
-    page.counter("alerts_held_back", "Alerts over the rate, which are only in the store", alerts.held_back);
-    let Some(store) = alert_store else { return };
-    page.counter("alert_store_written", "Changes of alerts that the store has written", store.written);
-    page.counter("alert_store_lost", "Changes of alerts that the store has not kept", store.lost);
-    page.gauge("alert_store_waiting", "Alerts that wait to be written", store.waiting as f64);
-    let failing = store.failing.is_some();
-    page.gauge("alert_store_failing", "Whether the store cannot be written", f64::from(u8::from(failing)));
 }
 
 pub(super) fn timing(Scrape { sensor, .. }: &Scrape<'_>, page: &mut Page<'_>) {

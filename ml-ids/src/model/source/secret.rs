@@ -14,7 +14,7 @@ impl Secret {
     }
 
     /// The text, for the wire only.
-    pub(in crate::model) fn reveal(&self) -> &str {
+    pub(crate) fn reveal(&self) -> &str {
         &self.0
     }
 }

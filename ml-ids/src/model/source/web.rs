@@ -43,22 +43,22 @@ impl FromStr for WebUrl {
 
 impl WebUrl {
     /// The address without its password.
-    pub(in crate::model) const fn uri(&self) -> &Uri {
+    pub(crate) const fn uri(&self) -> &Uri {
         &self.uri
     }
 
     /// What stood before the `@`.
-    pub(in crate::model) const fn auth(&self) -> Option<&Auth> {
+    pub(crate) const fn auth(&self) -> Option<&Auth> {
         self.auth.as_ref()
     }
 
     /// Nobody on the way can read or change what is sent: TLS, or this very host.
-    pub(in crate::model) fn is_protected(&self) -> bool {
+    pub(crate) fn is_protected(&self) -> bool {
         self.uri.scheme_str() == Some("https") || self.is_loopback()
     }
 
     /// This very host.
-    pub(in crate::model) fn is_loopback(&self) -> bool {
+    pub(crate) fn is_loopback(&self) -> bool {
         let host = self.uri.host().unwrap_or_default();
         let address = host.trim_start_matches('[').trim_end_matches(']');
         host.eq_ignore_ascii_case("localhost")
@@ -93,7 +93,8 @@ impl WebUrl {
         }
     }
 
-    fn origin_text(&self) -> String {
+    /// Scheme, host and port.
+    pub(crate) fn origin_text(&self) -> String {
         let authority = self.uri.authority().map_or("", |authority| authority.as_str());
         format!("{}://{authority}", self.uri.scheme_str().unwrap_or("https"))
     }

@@ -169,3 +169,64 @@ impl PartialEq for Reached {
 }
 
 impl Eq for Reached {}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::super::trees::Vote, *};
+
+    /// A root with three branches on its left and one on its right.
+    fn forest() -> Forest {
+        let mut forest = Forest {
+            nodes: Vec::new(),
+            roots: vec![0],
+            tops: Tops::default(),
+            further: Vec::new(),
+            classes: 1,
+            depth: 3,
+            base: None,
+            cover: None,
+        };
+        let rights = [Some(6), Some(5), Some(4), None, None, None, Some(8), None, None];
+        for (at, right) in rights.into_iter().enumerate() {
+            match right {
+                Some(right) => {
+                    forest.nodes.push(Node::branch(at as u8, 0.5));
+                    forest.nodes[at].set_right(right);
+                }
+                None => forest.push_leaf(&[Vote { weight: 1.0, class: 0 }]),
+            }
+        }
+        forest
+    }
+
+    /// The branches of a top of that many, and where its ways out lead: to branches, and anywhere.
+    fn top_of(weights: &[f32], most: usize) -> [Vec<u32>; 3] {
+        let table = Table::of(&forest(), weights, most);
+        let top = table.top(0);
+        let nodes = |exits: &[Exit]| exits.iter().map(|exit| exit.node).collect();
+        [top.branches.iter().map(|branch| u32::from(branch.feature)).collect(), nodes(top.inner), nodes(top.exits)]
+    }
+
+    #[test]
+    fn the_heaviest_branches_are_the_top() {
+        let weights = [10.0, 3.0, 2.0, 1.0, 1.0, 1.0, 7.0, 4.0, 3.0];
+        assert_eq!(top_of(&weights, 2), [vec![0, 6], vec![1], vec![1, 7, 8]]);
+        assert_eq!(top_of(&weights, 3), [vec![0, 6, 1], vec![2], vec![2, 7, 8, 5]]);
+        assert_eq!(top_of(&weights, 63), [vec![0, 6, 1, 2], vec![], vec![7, 8, 3, 4, 5]]);
+    }
+
+    #[test]
+    fn without_rows_to_count_the_largest_subtrees_are_the_heaviest() {
+        let sizes = sizes(&forest().nodes);
+        assert_eq!(sizes, [9.0, 5.0, 3.0, 1.0, 1.0, 1.0, 3.0, 1.0, 1.0]);
+        assert_eq!(top_of(&sizes, 2), [vec![0, 1], vec![2, 6], vec![2, 6, 5]]);
+    }
+
+    #[test]
+    fn a_place_is_that_of_the_parents_child() {
+        let table = Table::of(&forest(), &sizes(&forest().nodes), 63);
+        let top = table.top(0);
+        let places: Vec<_> = top.branches.iter().map(|branch| (branch.feature, branch.place)).collect();
+        assert_eq!(places, [(0, 0), (1, 1), (2, 3), (6, 2)]);
+    }
+}

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::alert::Severities;
+use crate::alert::{RATE_LABEL, Severities};
 
 /// Who made the alert. Numbers from a million on are free for generators other than the rule engines'.
 const GENERATOR: u32 = 1_000_001;
@@ -11,7 +11,7 @@ const GENERATOR: u32 = 1_000_001;
 const REVISION: u32 = 1;
 
 /// Signature numbers, from the range for local use, by the names of classes. Never change one; append.
-const SIGNATURES: [(&str, u32); 15] = [
+const SIGNATURES: [(&str, u32); 16] = [
     ("Botnet", 1_000_001),
     ("DDoS", 1_000_002),
     ("DoS GoldenEye", 1_000_003),
@@ -27,13 +27,15 @@ const SIGNATURES: [(&str, u32); 15] = [
     ("Web Attack - Brute Force", 1_000_013),
     ("Web Attack - SQL Injection", 1_000_014),
     ("Web Attack - XSS", 1_000_015),
+    (RATE_LABEL, 1_000_016),
 ];
 /// Classes that the table does not name have a number from here on, by their names.
 const UNNAMED: u32 = 1_100_000;
 const UNNAMED_COUNT: u32 = 800_000;
 
-/// The object of a class, with all that Suricata's readers require.
-pub(super) fn alert(label: &str) -> Value {
+/// The object of a class, with all that Suricata's readers require, graded as the table of classes has it.
+#[must_use]
+pub fn alert(label: &str) -> Value {
     json!({
         "action": "allowed",
         "gid": GENERATOR,

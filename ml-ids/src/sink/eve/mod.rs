@@ -16,6 +16,7 @@ use time::{
     macros::format_description,
 };
 
+pub use alert::alert;
 pub use community_id::{Endpoints, community_id};
 pub use flow::flow;
 pub(crate) use flow::protocol_name;

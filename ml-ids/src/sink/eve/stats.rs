@@ -48,6 +48,7 @@ pub fn stats(source: &StatsSource<'_>) -> Value {
         "flows": sensor.flows,
         "table": sensor.table,
         "verdicts": sensor.verdicts,
+        "alerts": { "opened": sensor.measures.alerts.iter().map(|kind| kind.opened).sum::<u64>() },
         "block": sensor.block,
         "sinks": sensor.sinks,
         "memory": { "resident_bytes": resident_bytes, "kernel_bytes": sensor.table.memory_bytes },

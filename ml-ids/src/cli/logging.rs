@@ -1,0 +1,62 @@
+//! The agent's own log on standard error: lines for people, or JSON lines for machines.
+
+use std::io::Write as _;
+
+use env_logger::{Builder, Env};
+use serde_json::json;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum LogFormat {
+    /// Lines for people
+    #[default]
+    Text,
+    /// JSON lines with timestamp, level, target and message
+    Json,
+}
+
+/// Starts the log; `RUST_LOG` chooses what is in it.
+pub(super) fn start(format: LogFormat) {
+    let mut builder = Builder::from_env(Env::default().default_filter_or("info"));
+    if format == LogFormat::Json {
+        builder.format(|buffer, record| {
+            let message = record.args().to_string();
+            writeln!(buffer, "{}", line(OffsetDateTime::now_utc(), record.level(), record.target(), &message))
+        });
+    }
+    builder.init();
+}
+
+fn line(now: OffsetDateTime, level: log::Level, target: &str, message: &str) -> String {
+    // Finer than that is noise.
+    let now = now.replace_nanosecond(now.microsecond() * 1000).unwrap_or(now);
+    json!({
+        "timestamp": now.format(&Rfc3339).unwrap_or_default(),
+        "level": level.as_str().to_ascii_lowercase(),
+        "target": target,
+        "message": message,
+    })
+    .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn whatever_is_logged_is_one_line_of_json() {
+        let now = time::macros::datetime!(2026-11-27 08:00:00.5 UTC);
+        let text = line(now, log::Level::Warn, "ml_ids::sink", "two\nlines and a \"quote\"");
+        assert!(!text.contains('\n'), "{text}");
+        let expected = json!({
+            "timestamp": "2026-11-27T08:00:00.5Z",
+            "level": "warn",
+            "target": "ml_ids::sink",
+            "message": "two\nlines and a \"quote\"",
+        });
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), expected);
+    }
+}
