@@ -81,21 +81,27 @@ impl Monitoring {
         };
         let data = |name: &str| folder.join(name).to_string_lossy().into_owned();
         let (config, routes) = (file("prometheus.yml", config)?, file("alertmanager.yml", ALERTMANAGER_CONFIG)?);
-        let argv = [
-            text(&alertmanager)?,
-            &format!("--config.file={routes}"),
-            &format!("--storage.path={}", data("alertmanager")),
-            "--web.listen-address=127.0.0.1:9093",
-            "--cluster.listen-address=",
-        ];
-        lab.start(Side::Server, "alertmanager", &argv, &[])?;
-        let argv = [
-            text(&prometheus)?,
-            &format!("--config.file={config}"),
-            &format!("--storage.tsdb.path={}", data("prometheus")),
-            "--web.listen-address=127.0.0.1:9090",
-        ];
-        lab.start(Side::Server, "prometheus", &argv, &[])?;
+        let mut argv = at_home(&alertmanager)?;
+        argv.extend(
+            [
+                &*format!("--config.file={routes}"),
+                &format!("--storage.path={}", data("alertmanager")),
+                "--web.listen-address=127.0.0.1:9093",
+                "--cluster.listen-address=",
+            ]
+            .map(str::to_owned),
+        );
+        start(lab, "alertmanager", &argv)?;
+        let mut argv = at_home(&prometheus)?;
+        argv.extend(
+            [
+                &*format!("--config.file={config}"),
+                &format!("--storage.tsdb.path={}", data("prometheus")),
+                "--web.listen-address=127.0.0.1:9090",
+            ]
+            .map(str::to_owned),
+        );
+        start(lab, "prometheus", &argv)?;
         for (name, url) in [("alertmanager", ALERTMANAGER), ("prometheus", PROMETHEUS)] {
             let ready = format!("{url}/-/ready");
             let up = || lab.succeed(Side::Server, &["curl", "-sSf", "--max-time", "5", &ready]).is_ok();
@@ -180,6 +186,19 @@ fn notification(mut stream: TcpStream) -> Result<Value> {
     reader.read_exact(&mut body)?;
     stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")?;
     Ok(serde_json::from_slice(&body)?)
+}
+
+/// How a program is started that looks for its own files in `/usr/share`, where they are not, as it was only unpacked: with
+/// what was unpacked mounted there. Seen by the program alone: each command in a laboratory has mounts of its own.
+fn at_home(program: &Path) -> Result<Vec<String>> {
+    let share = program.ancestors().nth(2).context("a program in no package")?.join("share");
+    let script = r#"mount --bind "$0" /usr/share && exec "$@""#;
+    Ok(["sh", "-c", script, text(&share)?, text(program)?].map(str::to_owned).to_vec())
+}
+
+fn start(lab: &mut Lab, name: &str, argv: &[String]) -> Result<()> {
+    let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
+    lab.start(Side::Server, name, &argv, &[])
 }
 
 fn text(path: &Path) -> Result<&str> {
