@@ -28,6 +28,7 @@ use super::{
     content::Content,
     error::{ApiError, Fault},
     query::Options,
+    requests::Refusal,
     scorer::{MODEL_BATCH, Notes, Scorer},
     server::stopped,
     state::{AppState, Turn},
@@ -101,6 +102,8 @@ impl Stream {
         // A client that is gone is told nothing.
         let _gone = self.sender.send(first).await.is_err();
         if let Err(error) = self.answer().await {
+            // Its status was 200, so nobody else counts it.
+            self.state.requests.refuse(Refusal(error.reason()));
             let mut line = serde_json::to_vec(&error.last_line(self.progress.lines)).unwrap_or_default();
             line.push(b'\n');
             let _gone = self.sender.send(line.into()).await.is_err();
