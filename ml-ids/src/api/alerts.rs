@@ -143,7 +143,7 @@ impl Wanted {
                 "limit" => {
                     let limit = number(&value).and_then(|limit| usize::try_from(limit).ok());
                     let limit = limit.filter(|limit| (1..=MOST_ROWS).contains(limit));
-                    filter.limit = limit.ok_or_else(|| wrong("use 1 to 1000"))?;
+                    filter.limit = limit.ok_or_else(|| wrong(&format!("use 1 to {MOST_ROWS}")))?;
                 }
                 "merged" => {
                     filter.merged = match &*value {
