@@ -1,12 +1,12 @@
 //! `GET /openapi.json` of a real server is OpenAPI 3.1, and the server does what it says: schemathesis makes requests of it,
 //! sensible ones and others, and finds no 500, no status and no body that is not in the document.
 
-use std::{env, fs, path::PathBuf, process::Command, time::Duration};
+use std::{fs, process::Command, time::Duration};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use ml_ids_tests::{
     agent::{Scratch, Server, run},
-    fixture,
+    cached, fixture,
 };
 
 /// With the same seed it makes the same requests.
@@ -16,23 +16,9 @@ const EXAMPLES: &str = "60";
 /// It takes some 15 s. One worker: with two, Python 3.11 parses source on both threads and sometimes fails at it.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// A program of the environment that setup makes. `None`, said loudly, if it is not there.
-fn program(name: &str) -> Result<Option<PathBuf>> {
-    let cache = match env::var_os("ML_IDS_CACHE") {
-        Some(cache) => PathBuf::from(cache),
-        None => PathBuf::from(env::var_os("HOME").context("HOME is not set")?).join(".cache/ml-ids"),
-    };
-    let program = cache.join("venv-openapi/bin").join(name);
-    if program.exists() {
-        return Ok(Some(program));
-    }
-    eprintln!("SKIPPED: {} is not there; `cargo xtask setup --tests` makes it", program.display());
-    Ok(None)
-}
-
 #[test]
 fn document_is_openapi() -> Result<()> {
-    let Some(validator) = program("openapi-spec-validator")? else { return Ok(()) };
+    let Some(validator) = cached("venv-openapi/bin/openapi-spec-validator")? else { return Ok(()) };
     let (server, scratch) = (Server::ready(&[])?, Scratch::new("openapi")?);
     let document = server.get("/openapi.json")?.expect(200)?;
     let file = scratch.path("openapi.json");
@@ -44,7 +30,7 @@ fn document_is_openapi() -> Result<()> {
 
 #[test]
 fn server_does_what_the_document_says() -> Result<()> {
-    let Some(schemathesis) = program("schemathesis")? else { return Ok(()) };
+    let Some(schemathesis) = cached("venv-openapi/bin/schemathesis")? else { return Ok(()) };
     let (server, scratch) = (Server::ready(&[])?, Scratch::new("schemathesis")?);
     let mut command = Command::new(schemathesis);
     command

@@ -1,7 +1,7 @@
 //! Who may talk to the API, and over what: tokens and TLS together, what was refused, and what is wrong with the files.
 //!
 //! Without a token everything is open, as clients of the old server expect. With one, only `/health/live` and
-//! `/health/ready` are: probes of an orchestrator carry no secrets, and the two say nothing but yes or no.
+//! `/health/ready` are: probes of an orchestrator carry no secrets, and the two say no more than what is missing.
 
 use std::{
     path::PathBuf,

@@ -34,7 +34,7 @@ const LIMIT: usize = 100;
 pub(crate) struct Alerting {
     pub(crate) board: Arc<Board>,
     /// Each reads a file on a thread that may wait.
-    readers: Semaphore,
+    readers: Arc<Semaphore>,
     pub(crate) subscribers: Arc<Semaphore>,
     /// Subscribers that found no place.
     pub(crate) refused: AtomicU64,
@@ -46,7 +46,7 @@ impl Alerting {
     pub(crate) fn new(board: Arc<Board>) -> Self {
         Self {
             board,
-            readers: Semaphore::new(ALERT_READERS),
+            readers: Arc::new(Semaphore::new(ALERT_READERS)),
             subscribers: Arc::new(Semaphore::new(SUBSCRIBERS)),
             refused: AtomicU64::new(0),
             cut: AtomicU64::new(0),
@@ -67,9 +67,15 @@ impl Alerting {
         &self,
         read: impl FnOnce(&Board) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, ApiError> {
-        let _place = self.readers.try_acquire().map_err(|_| ApiError::Busy)?;
+        let place = Arc::clone(&self.readers).try_acquire_owned().map_err(|_| ApiError::Busy)?;
         let board = Arc::clone(&self.board);
-        let read = tokio::task::spawn_blocking(move || read(&board)).await;
+        let read = tokio::task::spawn_blocking(move || {
+            let found = read(&board);
+            // The place is taken until here, also when the client has gone away meanwhile.
+            drop(place);
+            found
+        })
+        .await;
         let found = read.map_err(|error| ApiError::Archive(error.to_string()))?;
         found.map_err(|error| ApiError::Archive(error.to_string()))
     }
@@ -93,9 +99,14 @@ pub(crate) async fn alerts(state: &AppState, query: Option<&str>) -> Result<Answ
         }
         Wanted::Page(filter) => {
             let limit = filter.limit;
-            let found = alerting.read(move |board| board.list(&filter)).await?;
-            let next = found.last().filter(|_| found.len() == limit).map(|last| last.alert.id);
-            Ok(answer(found.iter().map(|stored| stored.json()).collect(), next))
+            // Written there, too: a thousand alerts are too much for the event loop.
+            alerting
+                .read(move |board| {
+                    let found = board.list(&filter)?;
+                    let next = found.last().filter(|_| found.len() == limit).map(|last| last.alert.id);
+                    Ok(answer(found.iter().map(|stored| stored.json()).collect(), next))
+                })
+                .await
         }
     }
 }
@@ -132,7 +143,7 @@ impl Wanted {
                 "limit" => {
                     let limit = number(&value).and_then(|limit| usize::try_from(limit).ok());
                     let limit = limit.filter(|limit| (1..=MOST_ROWS).contains(limit));
-                    filter.limit = limit.ok_or_else(|| wrong("use 1 to 1000"))?;
+                    filter.limit = limit.ok_or_else(|| wrong(&format!("use 1 to {MOST_ROWS}")))?;
                 }
                 "merged" => {
                     filter.merged = match &*value {

@@ -12,8 +12,15 @@ use super::{
     requests::Refusal,
 };
 
-/// Why a request may be refused, as metrics say it: all that [`ApiError::reason`] answers.
-pub(crate) const REFUSALS: [&str; 22] = [
+/// A head that hyper cannot read, and answers itself.
+pub(crate) const BAD_HEAD: Refusal = Refusal("bad_head");
+/// A head that began and did not end in time.
+pub(crate) const SLOW_HEAD: Refusal = Refusal("slow_head");
+/// An answer that its client did not read.
+pub(crate) const UNREAD: Refusal = Refusal("unread");
+
+/// Why a request may be refused, as metrics say it: all that [`ApiError::reason`] answers, and the three above.
+pub(crate) const REFUSALS: [&str; 25] = [
     "not_json",
     "broken",
     "fault",
@@ -36,6 +43,9 @@ pub(crate) const REFUSALS: [&str; 22] = [
     "archive",
     "silent_body",
     "stopping",
+    BAD_HEAD.0,
+    SLOW_HEAD.0,
+    UNREAD.0,
 ];
 
 /// A request that gets no answer but a reason. The text is what the client reads as `detail`.
@@ -245,5 +255,18 @@ impl ApiError {
             _ => {}
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_names_every_reason_that_is_counted() {
+        let page = include_str!("../../../docs/API.md");
+        let row = page.lines().find(|line| line.contains("ml_ids_api_refused_requests_total")).unwrap();
+        let named: Vec<&str> = row.split('`').skip(3).step_by(2).collect();
+        assert_eq!(named, REFUSALS);
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 
 use hyper::HeaderMap;
+use ml_ids_common::Profile;
 use serde::Serialize;
 
 use super::{answer::Answer, fixed::Fixed};
@@ -51,5 +52,5 @@ fn table() -> Table {
         description: feature.description,
         differs: feature.differs,
     });
-    Table { profiles: ["fixed", "cns2022", "cic2017"], features: features.collect() }
+    Table { profiles: Profile::ALL.map(Profile::name), features: features.collect() }
 }

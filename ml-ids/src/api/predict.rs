@@ -27,7 +27,7 @@ pub(crate) async fn predict(state: &Arc<AppState>, request: Request<Incoming>) -
     let pulse = request.extensions().get::<Arc<Pulse>>().cloned();
     match Media::of(request.headers())? {
         Media::Json => whole(state, scorer, pulse, request.into_body()).await,
-        Media::NdJson => predict_lines::answer(state.clone(), options, request.into_body()).await,
+        Media::NdJson => predict_lines::answer(state.clone(), options, pulse, request.into_body()).await,
     }
 }
 

@@ -27,7 +27,9 @@ use super::{
     answer::{Answer, typed},
     content::Content,
     error::{ApiError, Fault},
+    pulse::Pulse,
     query::Options,
+    requests::Refusal,
     scorer::{MODEL_BATCH, Notes, Scorer},
     server::stopped,
     state::{AppState, Turn},
@@ -37,18 +39,26 @@ use super::{
 const MEDIA: &str = "application/x-ndjson";
 
 /// Answers in one piece if the lines are all there, else in pieces.
-pub(crate) async fn answer(state: Arc<AppState>, options: Options, body: Incoming) -> Result<Answer, ApiError> {
+pub(crate) async fn answer(
+    state: Arc<AppState>,
+    options: Options,
+    pulse: Option<Arc<Pulse>>,
+    body: Incoming,
+) -> Result<Answer, ApiError> {
     let mut source = Source::new(state.clone(), body);
     let Some(lines) = source.lines().await? else {
         return Err(Fault { row: 0, field: None, problem: "no flow in the body".to_owned() }.into());
     };
     let place = if source.is_exhausted() { None } else { Some(state.streams.enter().await?) };
-    let turn = state.lane(lines.held.bytes.len()).enter().await?;
     let begin = Progress::default();
-    let (first, progress) = judge(state.clone(), options, lines, begin, turn).await?;
+    let judging = async {
+        let turn = state.lane(lines.held.bytes.len()).enter().await?;
+        judge(state.clone(), options, lines, begin, turn).await
+    };
+    let (first, progress) = at_work(pulse.as_deref(), judging).await?;
     let Some(place) = place else { return Ok(typed(StatusCode::OK, MEDIA, Content::Whole(first))) };
     let (sender, content) = Content::pieces(1);
-    let stream = Stream { state, options, source, sender, progress };
+    let stream = Stream { state, options, pulse, source, sender, progress };
     tokio::spawn(async move {
         stream.run(first).await;
         drop(place);
@@ -63,6 +73,14 @@ struct Progress {
     lines: usize,
     /// What was said once.
     notes: Notes,
+}
+
+/// Waits for what the client waits for, too: nobody is late meanwhile.
+async fn at_work<T>(pulse: Option<&Pulse>, work: impl Future<Output = T>) -> T {
+    pulse.into_iter().for_each(Pulse::working);
+    let done = work.await;
+    pulse.into_iter().for_each(Pulse::waiting);
+    done
 }
 
 /// Scores lines on a thread that may be busy, with the model that is at work now.
@@ -88,6 +106,7 @@ async fn judge(
 struct Stream {
     state: Arc<AppState>,
     options: Options,
+    pulse: Option<Arc<Pulse>>,
     source: Source,
     sender: Sender<Bytes>,
     progress: Progress,
@@ -101,6 +120,8 @@ impl Stream {
         // A client that is gone is told nothing.
         let _gone = self.sender.send(first).await.is_err();
         if let Err(error) = self.answer().await {
+            // Its status was 200, so nobody else counts it.
+            self.state.requests.refuse(Refusal(error.reason()));
             let mut line = serde_json::to_vec(&error.last_line(self.progress.lines)).unwrap_or_default();
             line.push(b'\n');
             let _gone = self.sender.send(line.into()).await.is_err();
@@ -146,12 +167,15 @@ impl Stream {
 
     /// Room for the answer first, then a worker: a client that does not read has neither.
     fn begin(&self, lines: Lines) -> Work {
-        let (state, options, progress) = (self.state.clone(), self.options, self.progress);
+        let (state, options, pulse, progress) = (self.state.clone(), self.options, self.pulse.clone(), self.progress);
         let room = self.sender.clone().reserve_owned();
         Box::pin(async move {
             let Ok(room) = room.await else { return Ok(None) };
-            let turn = state.lane(lines.held.bytes.len()).worker().await?;
-            let (answer, progress) = judge(state, options, lines, progress, turn).await?;
+            let judging = async {
+                let turn = state.lane(lines.held.bytes.len()).worker().await?;
+                judge(state.clone(), options, lines, progress, turn).await
+            };
+            let (answer, progress) = at_work(pulse.as_deref(), judging).await?;
             room.send(answer);
             Ok(Some(progress))
         })

@@ -121,6 +121,14 @@ impl Requests {
         self.by_path().map(|(path, answers)| (path, answers.duration.shape())).collect()
     }
 
+    /// Counts what was refused beside a status: before the request was read, or after its answer had begun.
+    pub(crate) fn refuse(&self, Refusal(reason): Refusal) {
+        let place = REFUSALS.iter().position(|known| *known == reason);
+        if let Some(count) = place.and_then(|place| self.refused.get(place)) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     /// Requests refused, by reason.
     pub(crate) fn refused(&self) -> impl Iterator<Item = (&'static str, u64)> {
         REFUSALS.into_iter().zip(self.refused.iter().map(|count| count.load(Ordering::Relaxed)))
@@ -151,11 +159,8 @@ impl Begun<'_> {
             count.fetch_add(1, Ordering::Relaxed);
         }
         answers.duration.observe_nanos(self.at.elapsed());
-        if let Some(Refusal(reason)) = response.extensions().get()
-            && let Some(position) = REFUSALS.iter().position(|known| known == reason)
-            && let Some(count) = self.requests.refused.get(position)
-        {
-            count.fetch_add(1, Ordering::Relaxed);
+        if let Some(refusal) = response.extensions().get::<Refusal>() {
+            self.requests.refuse(*refusal);
         }
     }
 }

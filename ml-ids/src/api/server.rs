@@ -13,6 +13,7 @@ use tokio::{
 };
 
 use super::{
+    error::{BAD_HEAD, SLOW_HEAD, UNREAD},
     limits::{HEADER_BYTES, HEADER_COUNT, LINGER},
     places::Place,
     pulse::{Metered, Pulse},
@@ -156,8 +157,14 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin>(
     let mut stream = parts.io.into_inner().into_inner();
     if let Err(error) = served {
         log::debug!("a connection ended early: {error}");
+        if error.is_parse() {
+            state.requests.refuse(BAD_HEAD);
+        } else if is_unread(&error) {
+            state.requests.refuse(UNREAD);
+        }
         // Idle clients are closed quietly, those that began to speak are told.
         if error.is_timeout() && !parts.read_buf.is_empty() {
+            state.requests.refuse(SLOW_HEAD);
             let answer = format!(
                 "HTTP/1.1 408 Request Timeout\r\ncontent-type: application/json\r\nconnection: close\r\n\
                  content-length: {}\r\n\r\n{SLOW_HEADER}",
@@ -167,6 +174,12 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin>(
         }
     }
     linger(stream).await;
+}
+
+/// Whether [`TimedWrites`] has given up on the client.
+fn is_unread(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>());
+    cause.is_some_and(|cause| cause.kind() == io::ErrorKind::TimedOut)
 }
 
 /// Closes our side first and reads what is still coming for a moment: closing with unread bytes resets the connection,

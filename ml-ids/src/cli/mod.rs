@@ -16,6 +16,7 @@ mod keep;
 mod load;
 mod logging;
 mod model;
+mod model_view;
 mod presence;
 mod response;
 mod rows;

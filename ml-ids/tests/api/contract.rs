@@ -47,7 +47,10 @@ pub(crate) async fn breach(request: &[u8], answer: &Answer) -> Option<String> {
         let line: Value =
             json!({"anyOf": [{"$ref": "#/components/schemas/Verdict"}, {"$ref": "#/components/schemas/Error"}]});
         let lines = answer.text();
-        return lines.lines().find_map(|text| fault(document, &line, &serde_json::from_str(text).ok()?));
+        return lines.lines().find_map(|text| match serde_json::from_str(text) {
+            Ok(body) => fault(document, &line, &body),
+            Err(error) => Some(format!("{text} is not JSON: {error}")),
+        });
     } else {
         answer.text().into()
     };
