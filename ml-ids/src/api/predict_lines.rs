@@ -120,6 +120,9 @@ impl Stream {
         // A client that is gone is told nothing.
         let _gone = self.sender.send(first).await.is_err();
         if let Err(error) = self.answer().await {
+            if let ApiError::Model(_) = &error {
+                log::error!("POST /predict: {error}");
+            }
             // Its status was 200, so nobody else counts it.
             self.state.requests.refuse(Refusal(error.reason()));
             let mut line = serde_json::to_vec(&error.last_line(self.progress.lines)).unwrap_or_default();

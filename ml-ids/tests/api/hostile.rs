@@ -86,6 +86,7 @@ async fn slow_headers_are_408_and_idle_connections_are_closed_quietly() {
     slow.write("POST /predict HTTP/1.1\r\nHost: te").await;
     slow.read().await.refused(408);
     assert!(slow.is_closed().await);
+    assert_eq!(server.refusals("slow_head").await, 1);
     assert!(server.connect().await.is_closed().await);
 }
 
@@ -97,6 +98,9 @@ async fn greedy_headers_are_refused() {
     let many = format!("GET / HTTP/1.1\r\nHost: test\r\n{}\r\n", "X: y\r\n".repeat(200));
     server.send(many).await.refused(431);
     server.send("\x16\x03\x01\x02\x00 not http\r\n\r\n").await.refused(400);
+    while server.refusals("bad_head").await != 3 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 #[tokio::test]

@@ -98,6 +98,9 @@ async fn client_that_reads_nothing_stops_the_scoring_and_is_cut_off() {
     let seen = server.model.seen.lock().unwrap().len();
     assert!(seen < 64 << 10, "{seen} of {sent} lines were scored for nobody");
     no_stream_is_left(&server).await;
+    while server.refusals("unread").await != 1 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 #[tokio::test]
@@ -154,6 +157,9 @@ async fn fault_after_the_first_verdict_is_the_last_line() {
     chunk(&mut connection, &format!("{FLOW}\n")).await;
     let last = connection.read_line().await;
     assert_eq!((&last["status"], &last["row"]), (&json!(500), &json!(1)), "{last}");
+    for reason in ["slow_body", "silent_body", "too_large", "broken", "model_failed"] {
+        assert_eq!(server.refusals(reason).await, 1, "{reason}");
+    }
     no_stream_is_left(&server).await;
 }
 

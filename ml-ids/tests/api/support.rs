@@ -159,6 +159,13 @@ impl Server {
         answer
     }
 
+    /// How often something was refused for this reason.
+    pub(crate) async fn refusals(&self, reason: &str) -> u64 {
+        let text = self.get("/metrics").await.text();
+        let counter = format!("ml_ids_api_refused_requests_total{{reason=\"{reason}\"}} ");
+        text.lines().find_map(|line| line.strip_prefix(&counter)).unwrap().parse().unwrap()
+    }
+
     pub(crate) async fn get(&self, path: &str) -> Answer {
         self.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n")).await
     }
