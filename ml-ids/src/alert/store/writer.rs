@@ -18,7 +18,7 @@ use super::{
     StoreOptions, StoreWatch, beside,
     database::{Database, StoreError},
 };
-use crate::alert::record::Alert;
+use crate::alert::{rate::micros, record::Alert};
 
 /// Most alerts that wait while the file cannot be written; of each only the newest state does.
 const MOST_WAITING: usize = 8192;
@@ -237,10 +237,6 @@ impl Writer {
 /// Unix time in microseconds.
 fn now_us() -> u64 {
     micros(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
-}
-
-fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Removes the oldest damaged files, so that they do not fill the disk.
