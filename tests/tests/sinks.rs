@@ -35,7 +35,7 @@ impl Outlet {
         Ok(Self { hub: Hub::start(open_sinks(vec![address], options)?, |_| {})?, emitted: 0 })
     }
 
-    /// Emits so many numbered alerts, with a little time between them, and measures that nobody waited.
+    /// Emits so many numbered alerts, with a little time between them.
     fn emit(&mut self, count: u64) {
         for number in self.emitted..self.emitted + count {
             let event = json!({
@@ -65,7 +65,7 @@ impl Outlet {
     }
 }
 
-/// The numbers in a file whose lines hold an event's JSON behind the last `|`, in the order of their first appearance; and how
+/// The numbers in a file whose lines hold an event's JSON from the first brace on, in the order of their first appearance; and how
 /// many lines there are.
 fn numbers(file: &Path) -> Result<(Vec<u64>, usize)> {
     let text = fs::read_to_string(file).unwrap_or_default();

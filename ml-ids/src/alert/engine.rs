@@ -9,7 +9,6 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    net::IpAddr,
     sync::Arc,
     time::Duration,
 };
@@ -19,9 +18,9 @@ use serde_json::Value;
 use super::{
     class::Severities,
     counts::AlertCounts,
-    open::{Key, Open},
-    rate::{Budget, MINUTE_US, Overload},
-    record::{Alert, AlertChange, ChangeKind, Ending, RATE_LABEL},
+    open::{Group, Key, Open},
+    rate::{Budget, MINUTE_US, Overload, micros},
+    record::{Alert, AlertChange, ChangeKind, Ending, RATE_LABEL, next_number},
     sighting::Sighting,
 };
 
@@ -74,15 +73,6 @@ pub struct Alerts {
     last_number: u64,
     look_us: u64,
     counts: AlertCounts,
-}
-
-/// What alerts of one class have in common.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Group {
-    Source(Arc<str>, IpAddr),
-    Target(Arc<str>, IpAddr),
-    /// Being on many hosts, or from many.
-    Folds(Arc<str>),
 }
 
 impl Alerts {
@@ -265,10 +255,10 @@ impl Alerts {
             // Told in a later minute, with what has come by then.
             return;
         }
-        self.last_number = next(self.last_number, now_us);
+        self.last_number = next_number(self.last_number, now_us);
         open.told(now_us, self.last_number);
         let alert = Arc::new(open.snapshot(&key.label, self.last_number));
-        self.counts.grown += u64::from(kind == ChangeKind::Grown);
+        self.counts.grown += u64::from(kind == ChangeKind::Grown && !alert.held_back);
         changes.push(AlertChange { kind, at_us: now_us, alert });
     }
 
@@ -348,7 +338,7 @@ impl Alerts {
 
     fn insert(&mut self, key: Key, open: Open) {
         let id = open.id;
-        for group in groups(&key) {
+        for group in key.groups() {
             self.groups.entry(group).or_default().push(id);
         }
         self.quiet.insert((open.touched_us, id));
@@ -361,7 +351,7 @@ impl Alerts {
         let (key, open) = self.open.remove(&id)?;
         self.quiet.remove(&(open.touched_us, id));
         self.ids.remove(&key);
-        for group in groups(&key) {
+        for group in key.groups() {
             if let Some(members) = self.groups.get_mut(&group) {
                 members.retain(|member| *member != id);
                 if members.is_empty() {
@@ -400,29 +390,7 @@ impl Alerts {
     }
 
     fn number(&mut self, now_us: u64) -> u64 {
-        self.last_number = next(self.last_number, now_us);
+        self.last_number = next_number(self.last_number, now_us);
         self.last_number
     }
-}
-
-/// A number that was not used before, the time itself if possible: so they also differ from those of earlier runs.
-const fn next(last: u64, now_us: u64) -> u64 {
-    if now_us > last { now_us } else { last.saturating_add(1) }
-}
-
-/// The groups that an alert of this key belongs to.
-fn groups(key: &Key) -> impl Iterator<Item = Group> {
-    let label = |label: &Arc<str>| Arc::clone(label);
-    let found = match (key.source, key.target) {
-        (Some(source), Some(target)) => {
-            [Some(Group::Source(label(&key.label), source)), Some(Group::Target(label(&key.label), target))]
-        }
-        (None, None) => [None, None],
-        _ => [Some(Group::Folds(label(&key.label))), None],
-    };
-    found.into_iter().flatten()
-}
-
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

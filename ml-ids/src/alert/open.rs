@@ -19,6 +19,30 @@ pub(super) struct Key {
     pub(super) target: Option<IpAddr>,
 }
 
+/// What alerts of one class have in common that may become one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Group {
+    Source(Arc<str>, IpAddr),
+    Target(Arc<str>, IpAddr),
+    /// Being on many hosts, or from many.
+    Folds(Arc<str>),
+}
+
+impl Key {
+    /// The groups that an alert of this key belongs to.
+    pub(super) fn groups(&self) -> impl Iterator<Item = Group> {
+        let label = || Arc::clone(&self.label);
+        let found = match (self.source, self.target) {
+            (Some(source), Some(target)) => {
+                [Some(Group::Source(label(), source)), Some(Group::Target(label(), target))]
+            }
+            (None, None) => [None, None],
+            _ => [Some(Group::Folds(label())), None],
+        };
+        found.into_iter().flatten()
+    }
+}
+
 /// An open alert, and what was last told of it.
 #[derive(Debug)]
 pub(super) struct Open {

@@ -2,7 +2,7 @@
 //!
 //! Alerts of high severity have a budget of their own, so that noise cannot crowd them out.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::Value;
 
@@ -18,6 +18,11 @@ pub(super) const MINUTE_US: u64 = 60_000_000;
 const MOST_CLASSES: usize = 64;
 /// Where further classes are counted.
 const OTHER_CLASSES: &str = "other";
+
+/// A time in microseconds.
+pub(super) fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
 
 /// What may still be told in this minute.
 #[derive(Debug)]

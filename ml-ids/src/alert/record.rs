@@ -220,6 +220,11 @@ impl Alert {
     }
 }
 
+/// A number that was not used before, the time itself if possible: so they also differ from those of earlier runs.
+pub(super) const fn next_number(last: u64, now_us: u64) -> u64 {
+    if now_us > last { now_us } else { last.saturating_add(1) }
+}
+
 impl AlertChange {
     /// The event in the shape of EVE: that of the flow that opened the alert, with what has become of it since.
     #[must_use]

@@ -2,13 +2,14 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
+use super::rate::micros;
+
 /// Unix time in microseconds of `2h` (ago), `2026-11-27T08:00:00Z`, or seconds since 1970.
 ///
 /// # Errors
 /// When it is none of these; the text says what to write.
 pub fn since_us(text: &str, now_us: u64) -> Result<u64, String> {
     const EXPECTED: &str = "is no time; write how long ago (2h, 7d), 2026-11-27T08:00:00Z, or seconds since 1970";
-    let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     if let Ok(seconds) = text.parse::<f64>() {
         let since = Duration::try_from_secs_f64(seconds).map_err(|_| format!("`{text}` {EXPECTED}"))?;
         return Ok(micros(since));

@@ -8,7 +8,7 @@ use clap::Args;
 #[derive(Args, Clone, Debug)]
 pub(super) struct StateArgs {
     /// Where alerts are kept [default: /var/lib/ml-ids as root, else $XDG_STATE_HOME/ml-ids or ~/.local/state/ml-ids]
-    #[arg(long, value_name = "DIR", env = "ML_IDS_STATE_DIR", help_heading = "Alerts")]
+    #[arg(long, value_name = "DIR", env = "ML_IDS_STATE_DIR", global = true, help_heading = "Alerts")]
     state_dir: Option<PathBuf>,
 }
 

@@ -24,7 +24,7 @@ use super::{
     event::{Action, Event, Journal},
     guard::Guard,
     host,
-    memory::{Muted, Pardons},
+    memory::{Muted, Pardons, micros},
     pins::{Hands, Note, Pins, Settings},
     tally::{BlockCounts, FAILED, FULL, Tally, add},
 };
@@ -395,8 +395,4 @@ impl Work {
     fn expect(&mut self, at_us: u64) {
         self.next_scan_us = self.next_scan_us.min(at_us);
     }
-}
-
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

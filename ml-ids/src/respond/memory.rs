@@ -16,6 +16,11 @@ const KEPT: Duration = Duration::from_secs(300);
 /// Sources whose refusal has been told and is not told again for a while, at most.
 const MOST_MUTED: usize = 1024;
 
+/// A time in microseconds.
+pub(super) fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
 /// Removals by hand, the oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Pardons(VecDeque<(IpNet, u64)>);
@@ -36,8 +41,7 @@ impl Pardons {
 
     /// Forgets what is too old to matter.
     pub(super) fn forget(&mut self, now_us: u64) {
-        let kept = u64::try_from(KEPT.as_micros()).unwrap_or(u64::MAX);
-        let oldest_us = now_us.saturating_sub(kept);
+        let oldest_us = now_us.saturating_sub(micros(KEPT));
         self.0.retain(|(_, at_us)| *at_us >= oldest_us);
     }
 }
@@ -85,6 +89,7 @@ mod tests {
         (0..MOST_PARDONS).for_each(|_| pardons.add(then, 1));
         assert!(!pardons.hold(first, 1) && pardons.hold(then, 1));
     }
+
     #[test]
     fn a_refusal_is_told_once_in_a_while_for_each_source() {
         let [one, other] = ["192.0.2.1", "192.0.2.2"].map(|text| text.parse::<IpAddr>().unwrap());

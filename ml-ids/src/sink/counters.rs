@@ -16,7 +16,7 @@ pub(super) struct SinkCounters {
     dropped: AtomicU64,
     lost_at_stop: AtomicU64,
     retries: AtomicU64,
-    /// The queue was full at the last event.
+    /// The queue was full, and has not been empty since.
     overflowing: AtomicBool,
     /// Why nothing is delivered; `None` while it is.
     failure: Mutex<Option<String>>,
@@ -52,7 +52,7 @@ impl SinkCounters {
         self.queued.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Returns whether it is the first one since the queue had room.
+    /// Returns whether it is the first one since the queue was empty.
     pub(super) fn count_dropped(&self) -> bool {
         self.dropped.fetch_add(1, Ordering::Relaxed);
         !self.overflowing.swap(true, Ordering::Relaxed)
@@ -60,6 +60,10 @@ impl SinkCounters {
 
     pub(super) fn count_delivered(&self, events: usize) {
         self.delivered.fetch_add(events as u64, Ordering::Relaxed);
+    }
+
+    /// Notes that nothing waits in the queue any more.
+    pub(super) fn queue_is_empty(&self) {
         self.overflowing.store(false, Ordering::Relaxed);
     }
 

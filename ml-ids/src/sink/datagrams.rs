@@ -69,6 +69,11 @@ impl Datagrams {
         Ok(())
     }
 
+    /// Closes the socket; the next datagram finds the address anew.
+    pub(super) fn close(&mut self) {
+        self.open = None;
+    }
+
     fn send_one(&mut self, datagram: &[u8]) -> io::Result<()> {
         let socket = match self.open.take() {
             Some(socket) => socket,

@@ -194,7 +194,7 @@ impl Hub {
             counters.count_queued();
             if queue.try_send(Message::Event(event.clone())).is_err() && counters.count_dropped() {
                 error!(
-                    "the queue of {} is full: events are dropped from now on, and counted until it has room again",
+                    "the queue of {} is full: events are dropped, and only counted until it has been empty",
                     port.name
                 );
             }

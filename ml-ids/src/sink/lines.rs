@@ -126,6 +126,10 @@ impl Sink for UnixDatagrams {
         let lines: Vec<String> = events.iter().map(|event| format!("{}\n", event.line())).collect();
         self.0.send(lines.iter().map(String::as_bytes))
     }
+
+    fn reopen(&mut self) {
+        self.0.close();
+    }
 }
 
 #[cfg(test)]

@@ -30,6 +30,8 @@ pub struct LogFile {
     closed: Closed,
     /// It could not be closed, which has been said.
     stuck: bool,
+    /// It may end within a line.
+    torn: bool,
     /// Lines on their way to the file; kept so that no memory is asked for again.
     buffer: Vec<u8>,
 }
@@ -42,7 +44,7 @@ impl LogFile {
     pub fn open(path: &Path, rotation: Rotation) -> io::Result<Self> {
         let file = open(path)?;
         let closed = Closed::of(path, rotation);
-        Ok(Self { path: path.to_owned(), file, closed, stuck: false, buffer: Vec::new() })
+        Ok(Self { path: path.to_owned(), file, closed, stuck: false, torn: false, buffer: Vec::new() })
     }
 
     /// Where it is.
@@ -63,8 +65,8 @@ impl LogFile {
         }
         let length = self.make_room(self.buffer.len() as u64)?;
         self.file.write_all(&self.buffer).inspect_err(|_| {
-            // What cannot even be taken back is cut off when the file is opened next.
-            let _taken_back = self.file.set_len(length).is_ok();
+            // What cannot even be taken back now is cut off before anything else is written.
+            self.torn = self.file.set_len(length).is_err();
         })
     }
 
@@ -72,7 +74,10 @@ impl LogFile {
     fn make_room(&mut self, more: u64) -> io::Result<u64> {
         if self.vanished() {
             self.file = open(&self.path)?;
+        } else if self.torn {
+            cut_off(&self.file)?;
         }
+        self.torn = false;
         let data = self.file.metadata()?;
         // Where a file system keeps no time of birth, age is counted from the last change, and quiet files are closed.
         let begun = data.created().or_else(|_| data.modified())?;
@@ -108,18 +113,16 @@ fn open(path: &Path) -> io::Result<File> {
         std::fs::create_dir_all(folder)?;
     }
     let file = OpenOptions::new().create(true).append(true).read(true).open(path)?;
-    // A pipe or a device has no end to look at.
-    if file.metadata()?.is_file() {
-        cut_off(&file)?;
-    }
+    cut_off(&file)?;
     Ok(file)
 }
 
 /// Cuts off what follows the last line end.
 fn cut_off(file: &File) -> io::Result<()> {
-    let length = file.metadata()?.len();
-    let mut end = [0];
-    if length == 0 || (file.read_exact_at(&mut end, length - 1).is_ok() && end == *b"\n") {
+    let data = file.metadata()?;
+    let (length, mut end) = (data.len(), [0]);
+    // A pipe or a device has no end to look at.
+    if !data.is_file() || length == 0 || (file.read_exact_at(&mut end, length - 1).is_ok() && end == *b"\n") {
         return Ok(());
     }
     let from = length.saturating_sub(LONGEST_LINE);

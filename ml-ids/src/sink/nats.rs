@@ -110,6 +110,10 @@ impl Sink for Nats {
         published.map_err(failed)
     }
 
+    fn reopen(&mut self) {
+        self.open = None;
+    }
+
     fn idle(&mut self) {
         if let (Some(_), Some(runtime)) = (&self.open, &self.runtime) {
             runtime.block_on(tokio::time::sleep(UPKEEP));

@@ -80,7 +80,7 @@ impl Outlet {
                 Message::Mark(records) => marks += records,
                 Message::Reopen => reopen = true,
             }
-            next = if self.batch.len() < BATCH && !reopen { self.queue.try_recv().ok() } else { None };
+            next = if self.batch.len() < BATCH && !reopen { self.waiting() } else { None };
         }
         let well = self.deliver();
         if well && marks > 0 {
@@ -89,6 +89,15 @@ impl Outlet {
         if reopen {
             self.sink.reopen();
         }
+    }
+
+    /// The next message, if one waits already.
+    fn waiting(&self) -> Option<Message> {
+        let next = self.queue.try_recv().ok();
+        if next.is_none() {
+            self.counters.queue_is_empty();
+        }
+        next
     }
 
     /// Delivers the batch, however long it takes. Returns whether it was; what is left at the end of all is counted as lost.

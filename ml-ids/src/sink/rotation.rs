@@ -72,7 +72,8 @@ impl Closed {
         let newest = newest.and_then(|file| PrimitiveDateTime::parse(&file.time, ENDING).ok());
         let now = OffsetDateTime::now_utc();
         // Also where the clock was set back, the order of names is that of closing.
-        let time = newest.map_or(now, |newest| now.max(newest.assume_utc() + Duration::from_micros(1)));
+        let next = newest.and_then(|newest| newest.assume_utc().checked_add(time::Duration::MICROSECOND));
+        let time = next.map_or(now, |next| now.max(next));
         let ending = time.format(ENDING).map_err(io::Error::other)?;
         fs::rename(&self.path, with_ending(&self.path, &format!(".{ending}")))?;
         self.again = true;
@@ -149,7 +150,10 @@ fn tidy(path: &Path, rotation: Rotation) -> io::Result<()> {
 fn compress(path: &Path) -> io::Result<()> {
     let half_done = with_ending(path, HALF_DONE);
     let mut reader = File::open(path)?;
-    let mut writer = GzEncoder::new(File::create(&half_done)?, Compression::default());
+    let file = File::create(&half_done)?;
+    // Whoever may not read the one may not read the other.
+    file.set_permissions(reader.metadata()?.permissions())?;
+    let mut writer = GzEncoder::new(file, Compression::default());
     let written = io::copy(&mut reader, &mut writer).and_then(|_| writer.finish()).and_then(|file| file.sync_all());
     if let Err(error) = written {
         // On a full disk the plain file stays, and this one would only take room.
@@ -229,6 +233,11 @@ mod tests {
         Closed::of(&path, Rotation::default()).close().unwrap();
         let last = closed_files(&path).unwrap().pop().unwrap();
         assert_eq!(fs::read_to_string(last.path).unwrap(), "second");
+        // After the last moment that there is, the order no longer matters.
+        fs::write(folder.path().join("eve.json.99991231T235959.999999Z"), "").unwrap();
+        fs::write(&path, "third").unwrap();
+        Closed::of(&path, Rotation::default()).close().unwrap();
+        assert!(!path.exists());
     }
 
     #[test]

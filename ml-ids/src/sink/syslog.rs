@@ -173,8 +173,9 @@ impl Sink for Syslog {
     }
 
     fn reopen(&mut self) {
-        if let Way::Stream(stream, _) = &mut self.way {
-            stream.close();
+        match &mut self.way {
+            Way::Datagrams(datagrams) => datagrams.close(),
+            Way::Stream(stream, _) => stream.close(),
         }
     }
 

@@ -39,7 +39,7 @@ CREATE TABLE alerts (
     acked_by TEXT,
     ack_note TEXT
 ) STRICT;
-CREATE UNIQUE INDEX alerts_by_seq ON alerts (seq);
+CREATE INDEX alerts_by_seq ON alerts (seq);
 CREATE INDEX alerts_by_last_seen ON alerts (last_seen);
 ";
 const WRITE: &str = "

@@ -18,7 +18,7 @@ use super::{
     StoreOptions, StoreWatch, beside,
     database::{Database, StoreError},
 };
-use crate::alert::record::Alert;
+use crate::alert::{rate::micros, record::Alert};
 
 /// Most alerts that wait while the file cannot be written; of each only the newest state does.
 const MOST_WAITING: usize = 8192;
@@ -39,6 +39,8 @@ pub(super) struct Writer {
     options: StoreOptions,
     watch: StoreWatch,
     database: Option<Database>,
+    /// What an earlier sensor has left open in the file is closed.
+    begun: bool,
     /// By number.
     waiting: BTreeMap<u64, Arc<Alert>>,
     /// When to try again, and how long to wait after that.
@@ -50,7 +52,8 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn new(options: StoreOptions, watch: StoreWatch) -> Self {
         let pruned = Instant::now();
-        Self { options, watch, database: None, waiting: BTreeMap::new(), retry: None, pruned, written_since: 0 }
+        let waiting = BTreeMap::new();
+        Self { options, watch, database: None, begun: false, waiting, retry: None, pruned, written_since: 0 }
     }
 
     /// Opens the file, closes what was left open in it, and keeps it within its bounds. Returns its highest number, 0 if it
@@ -59,6 +62,7 @@ impl Writer {
         let begun = self.open().and_then(|database| database.close_lost(now_us));
         match begun {
             Ok(last) => {
+                self.begun = true;
                 self.prune();
                 last
             }
@@ -120,10 +124,17 @@ impl Writer {
             warn!("{} has been removed or replaced; it is made again", self.options.path.display());
             self.database = None;
         }
-        let waiting = std::mem::take(&mut self.waiting);
-        let written = self.open().and_then(|database| database.write(waiting.values()));
+        let (waiting, begun) = (std::mem::take(&mut self.waiting), self.begun);
+        let written = self.open().and_then(|database| {
+            // Before the first alert of this sensor is in the file, all that are open in it are others'.
+            if !begun {
+                let _last = database.close_lost(now_us())?;
+            }
+            database.write(waiting.values())
+        });
         match written {
             Ok(()) => {
+                self.begun = true;
                 self.succeeded(waiting.len() as u64);
                 if self.pruned.elapsed() >= PRUNE_EVERY || self.written_since >= PRUNE_ROWS {
                     self.prune();
@@ -163,7 +174,7 @@ impl Writer {
         }
     }
 
-    /// Notes a failure and when to try again. It is said when it begins, or changes.
+    /// Notes a failure and when to try again. It is said when it begins.
     fn failed(&mut self, error: &StoreError) {
         let pause = self.retry.map_or(FIRST_PAUSE, |(_, pause)| (pause * 2).min(LONGEST_PAUSE));
         if error.is_corrupt() {
@@ -213,10 +224,7 @@ impl Writer {
     fn prune(&mut self) {
         let Self { options: StoreOptions { keep_rows, keep, .. }, database, .. } = self;
         let Some(database) = database else { return };
-        let since =
-            SystemTime::now().checked_sub(*keep).and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
-        let since_us = since.map_or(0, |since| u64::try_from(since.as_micros()).unwrap_or(u64::MAX));
-        match database.prune(*keep_rows, since_us) {
+        match database.prune(*keep_rows, now_us().saturating_sub(micros(*keep))) {
             Ok(removed) => {
                 self.watch.lock().removed += removed;
                 (self.pruned, self.written_since) = (Instant::now(), 0);
@@ -224,6 +232,11 @@ impl Writer {
             Err(error) => self.failed(&error),
         }
     }
+}
+
+/// Unix time in microseconds.
+fn now_us() -> u64 {
+    micros(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
 }
 
 /// Removes the oldest damaged files, so that they do not fill the disk.
