@@ -7,7 +7,7 @@ use super::class::Severity;
 /// Most pairs of class and severity that are counted apart; models have far fewer classes.
 const MOST_KINDS: usize = 128;
 /// Where further classes are counted.
-const OTHER_CLASSES: &str = "other";
+pub(super) const OTHER_CLASSES: &str = "other";
 
 /// Numbers since the start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::{
     class::Severity,
+    counts::OTHER_CLASSES,
     record::{Alert, AlertChange, ChangeKind, Ending, HeldBack, RATE_LABEL, State},
     seen::Counted,
 };
@@ -16,8 +17,6 @@ use super::{
 pub(super) const MINUTE_US: u64 = 60_000_000;
 /// Most classes that the summarising alert names; models have far fewer.
 const MOST_CLASSES: usize = 64;
-/// Where further classes are counted.
-const OTHER_CLASSES: &str = "other";
 
 /// A time in microseconds.
 pub(super) fn micros(time: Duration) -> u64 {

@@ -10,7 +10,7 @@ use super::{
     seen::Counted,
 };
 use crate::sink::{
-    eve::{self, eve_timestamp},
+    eve::{self, eve_timestamp, shortest},
     timestamp,
 };
 
@@ -311,9 +311,4 @@ mod shared {
 
 fn number(count: u64, exact: bool, one: &str, many: &str) -> String {
     format!("{count}{} {}", if exact { "" } else { "+" }, if count == 1 && exact { one } else { many })
-}
-
-/// The float64 that prints as the float32 does: 0.1, not 0.10000000149011612.
-pub(super) fn shortest(value: f32) -> f64 {
-    value.to_string().parse().unwrap_or_else(|_| f64::from(value))
 }

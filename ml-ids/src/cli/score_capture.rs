@@ -12,6 +12,7 @@ use crate::{
         pipeline::{self, Options},
         rows::{Format, RowFormat, Value},
     },
+    sink::eve::shortest,
 };
 
 /// Flows scored together.
@@ -80,11 +81,6 @@ fn rows(mut records: Vec<FlowRecord>, judge: &Judge, format: &RowFormat) -> anyh
         format.row(&mut bytes, &verdict.record, &verdict.features, label, &extra);
     }
     Ok((bytes, tally, counts))
-}
-
-/// The float64 that prints as the float32 does: 0.1, not 0.10000000149011612.
-fn shortest(value: f32) -> f64 {
-    value.to_string().parse().unwrap_or_else(|_| f64::from(value))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::shortest;
 use crate::{detect::Verdict, model::Model};
 
 /// Features named in an alert.
@@ -52,9 +53,4 @@ fn explain(ml: &mut Map<String, Value>, verdict: &Verdict, model: &Model) {
     let explained = json!({ "space": explanation.space, "base": explanation.base, "score": explanation.score() });
     ml.insert("explained".to_owned(), explained);
     ml.insert("top".to_owned(), json!(top));
-}
-
-/// The float64 that prints as the float32 does: 0.1, not 0.10000000149011612.
-fn shortest(value: f32) -> f64 {
-    value.to_string().parse().unwrap_or_else(|_| f64::from(value))
 }

@@ -49,6 +49,11 @@ pub fn eve_timestamp(unix_us: u64) -> Option<String> {
     moment(unix_us)?.format(SURICATA).ok()
 }
 
+/// The float64 that prints as the float32 does: 0.1, not 0.10000000149011612.
+pub(crate) fn shortest(value: f32) -> f64 {
+    value.to_string().parse().unwrap_or_else(|_| f64::from(value))
+}
+
 fn moment(unix_us: u64) -> Option<OffsetDateTime> {
     OffsetDateTime::from_unix_timestamp_nanos(i128::from(unix_us) * 1_000).ok()
 }
