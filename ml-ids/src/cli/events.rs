@@ -5,7 +5,10 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use tokio::{task::JoinHandle, time::interval};
+use tokio::{
+    task::JoinHandle,
+    time::{MissedTickBehavior, interval},
+};
 
 use super::wiring::SensorView;
 use crate::{
@@ -44,6 +47,8 @@ impl EventArgs {
         (!every.is_zero()).then(|| {
             tokio::spawn(async move {
                 let mut ticks = interval(every);
+                // After a stall one event says it all.
+                ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
                 // The first one comes at once and has nothing to tell.
                 ticks.tick().await;
                 loop {

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, params};
 
 use super::{
     super::record::{Alert, Ending, State},
@@ -188,20 +188,22 @@ impl Database {
         Ok(last)
     }
 
-    /// Removes the oldest alerts beyond `rows`, and those last seen before `since_us`. Returns how many.
+    /// Removes the oldest alerts beyond `rows`, those first that were held back, and those last seen before `since_us`.
+    /// Returns how many.
     pub(super) fn prune(&mut self, rows: u64, since_us: u64) -> Result<u64, StoreError> {
         let old = self
             .connection
             .execute("DELETE FROM alerts WHERE last_seen < ?1 AND state <> 'open'", params![signed(since_us)])?;
-        let edge: Option<i64> = self
-            .connection
-            .query_row("SELECT id FROM alerts ORDER BY id DESC LIMIT 1 OFFSET ?1", params![signed(rows)], |row| {
-                row.get(0)
-            })
-            .optional()?;
-        let many = match edge {
-            Some(edge) => self.connection.execute("DELETE FROM alerts WHERE id <= ?1", params![edge])?,
-            None => 0,
+        let count: i64 = self.connection.query_row("SELECT count(*) FROM alerts", [], |row| row.get(0))?;
+        let excess = count.saturating_sub(signed(rows));
+        let many = if excess > 0 {
+            // A flood that was held back must not push out what somebody was told.
+            self.connection.execute(
+                "DELETE FROM alerts WHERE id IN (SELECT id FROM alerts ORDER BY held_back DESC, id LIMIT ?1)",
+                params![excess],
+            )?
+        } else {
+            0
         };
         Ok(old as u64 + many as u64)
     }

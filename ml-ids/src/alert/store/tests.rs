@@ -178,6 +178,21 @@ fn the_oldest_go_when_there_are_too_many_or_they_are_too_old() {
 }
 
 #[test]
+fn what_was_held_back_makes_room_before_what_somebody_was_told() {
+    let place = Place::new();
+    let store = place.store();
+    let held = |alert: &Arc<Alert>| Arc::new(Alert { held_back: true, ..(**alert).clone() });
+    opened(3, now_us() - 60 * SECOND).iter().for_each(|alert| store.keep(alert));
+    opened(5, now_us()).iter().map(held).for_each(|alert| store.keep(&alert));
+    store.finish();
+    let options = StoreOptions { keep_rows: 4, ..StoreOptions::new(place.path.clone()) };
+    let store = Store::start(options, now_us()).unwrap();
+    assert_eq!(store.watch().health().removed, 4);
+    store.finish();
+    assert_eq!(place.all().iter().filter(|stored| !stored.alert.held_back).count(), 3);
+}
+
+#[test]
 fn a_damaged_file_is_moved_aside_and_another_is_begun() {
     let place = Place::new();
     fs::create_dir_all(place.path.parent().unwrap()).unwrap();
