@@ -2,12 +2,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::SystemTime,
 };
 
 use ml_ids::{
+    alert::{Board, store::StoreWatch},
     api::{
         Attach, FlowBooks, InterfaceHealth, InterfaceState, Limits, Measures, ModelSource, ModelWatch, OpenedAlerts,
         Predictor, Refresh, ReloadError, Reloaded, SensorHealth, SensorSnapshot, ShadowHealth, SourceLooks, TableFill,
@@ -17,7 +18,7 @@ use ml_ids::{
         drift::{DriftReport, FeatureDrift, Window},
     },
     histogram::Shape,
-    sink::SinkState,
+    sink::{Feed, SinkState},
 };
 
 use crate::support::{Server, Threshold, request};
@@ -148,6 +149,8 @@ async fn busy() -> Server {
     server.state.set_sensor(Arc::new(Busy));
     server.state.set_model_watch(Arc::new(Busy));
     server.state.set_model_source(Arc::new(Busy));
+    let store = (PathBuf::from("alerts.db"), StoreWatch::default());
+    server.state.set_alerts(Arc::new(Board::new(Some(store), Feed::default())));
     server.send(request("/predict", "Content-Type: application/json\r\n", r#"{"Flow Duration": 5}"#)).await;
     server.send(request("/predict", "Content-Type: application/json\r\n", "{")).await;
     server.get("/nothing").await;
@@ -192,6 +195,8 @@ async fn metrics_tell_the_numbers_of_every_part() {
         // A class of the model at work that has had none.
         "ml_ids_alert_verdicts_total{class=\"DoS Hulk\"} 0",
         "ml_ids_alerts_total{class=\"Botnet\",severity=\"high\"} 1",
+        "ml_ids_open_alerts 0.0",
+        "ml_ids_alert_store_failing 0.0",
         "ml_ids_flows_not_judged_total{reason=\"failed\"} 1",
         "ml_ids_verdict_delay_seconds_bucket{le=\"0.005\"} 2",
         "ml_ids_verdict_delay_seconds_bucket{le=\"0.25\"} 3",

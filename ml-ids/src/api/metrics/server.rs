@@ -49,7 +49,7 @@ pub(super) fn requests(Scrape { state, .. }: &Scrape<'_>, page: &mut Page<'_>) {
         "TLS handshakes that came to nothing, by reason",
         [("failed", handshakes_failed), ("slow", handshakes_slow)].map(|(reason, count)| ([("reason", reason)], count)),
     );
-    let lanes = [("quick", state.quick.health()), ("bulk", state.bulk.health())];
+    let lanes = [("quick", state.quick.health()), ("bulk", state.bulk.health()), ("streams", state.streams.health())];
     page.gauges(
         "api_lane_requests",
         "Requests that are scored or wait for it, by lane",
