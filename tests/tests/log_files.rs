@@ -37,7 +37,7 @@ impl Place {
         fs::create_dir(&mount)?;
         mount_on(&mount, "size=512k")?;
         let mut place = Self { mount, hub: None, above: 1, _folder: folder };
-        let files = LogFiles { negative: false, eve: Kinds::of(&[EventKind::Alert]), rotation };
+        let files = LogFiles { negative: false, block: false, eve: Kinds::of(&[EventKind::Alert]), rotation };
         place.hub = Some(Hub::start(log_files(&place.logs(), &files)?, |_| {})?);
         Ok(Some(place))
     }

@@ -9,15 +9,15 @@ use super::rate::micros;
 /// # Errors
 /// When it is none of these; the text says what to write.
 pub fn since_us(text: &str, now_us: u64) -> Result<u64, String> {
-    const EXPECTED: &str = "is no time; write how long ago (2h, 7d), 2026-11-27T08:00:00Z, or seconds since 1970";
+    const EXPECTED: &str = "write how long ago (2h, 7d), 2026-11-27T08:00:00Z, or seconds since 1970";
     if let Ok(seconds) = text.parse::<f64>() {
-        let since = Duration::try_from_secs_f64(seconds).map_err(|_| format!("`{text}` {EXPECTED}"))?;
+        let since = Duration::try_from_secs_f64(seconds).map_err(|_| EXPECTED.to_owned())?;
         return Ok(micros(since));
     }
     if let Ok(ago) = humantime::parse_duration(text) {
         return Ok(now_us.saturating_sub(micros(ago)));
     }
-    let time = humantime::parse_rfc3339_weak(text).map_err(|_| format!("`{text}` {EXPECTED}"))?;
+    let time = humantime::parse_rfc3339_weak(text).map_err(|_| EXPECTED.to_owned())?;
     Ok(time.duration_since(UNIX_EPOCH).map_or(0, micros))
 }
 

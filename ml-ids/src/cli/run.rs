@@ -215,7 +215,8 @@ fn start(args: &Args, further: Connected, models: &Models, state: &AppState, han
     let sensor = Sensor::start(&watch, &options)?;
     let (sensor_state, stats) = (sensor.state(), Arc::new(Stats::new(args.linger)));
     let names = Arc::clone(&sensor_state);
-    let files = args.sinks.log_files(args.log_negative_predictions);
+    let block = args.response.block();
+    let files = args.sinks.log_files(args.log_negative_predictions, block.is_some());
     let mut connected = sink::log_files(&args.log_dir, &files).with_context(|| {
         format!("cannot write logs to {}; choose another place with --log-dir", args.log_dir.display())
     })?;
@@ -228,8 +229,8 @@ fn start(args: &Args, further: Connected, models: &Models, state: &AppState, han
     let reopened = Arc::clone(&hub);
     hangups.each(move || reopened.reopen());
     let sinks = Sinks::new(Arc::clone(&hub), Arc::new(move |index| names.interface_name(index)), args.events.origin());
-    let block = args.response.block().map(|options| sensor.filter_maps().map(|maps| (options, maps))).transpose()?;
-    let responder = Arc::new(Responder::start(args.response.allow(), block, (&args.log_dir, files.rotation))?);
+    let block = block.map(|options| sensor.filter_maps().map(|maps| (options, maps))).transpose()?;
+    let responder = Arc::new(Responder::start(args.response.allow(), block, &hub)?);
     let drift = Arc::new(DriftWatch::default());
     let desk = Desk::open(args.alert_rules.settings(), args.alerts_kept.store(), Arc::clone(&hub))
         .context("cannot start the thread of the alert store")?;

@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use clap::{ArgAction, builder::FalseyValueParser};
 use tokio::net::{TcpListener, lookup_host};
 
 use super::{
@@ -35,7 +36,7 @@ pub(super) struct ListenArgs {
     pub(super) listen: String,
 
     /// Listen on an address that other hosts can reach, although nobody has to prove who they are
-    #[arg(long)]
+    #[arg(long, env = "ML_IDS_INSECURE_LISTEN", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
     pub(super) insecure_listen: bool,
 
     /// File with the tokens that clients have to show, one a line, read again at SIGHUP; /health/live and /health/ready stay
@@ -52,7 +53,7 @@ pub(super) struct ListenArgs {
     pub(super) tls_key: Option<PathBuf>,
 
     /// Unit of times in flows with the names of the Python client: found out for each flow, or fixed
-    #[arg(long, value_enum, default_value_t, value_name = "UNIT")]
+    #[arg(long, env = "ML_IDS_CLIENT_TIME_UNIT", value_enum, default_value_t, value_name = "UNIT")]
     pub(super) client_time_unit: TimeUnit,
 }
 

@@ -92,8 +92,8 @@ impl SinkArgs {
     }
 
     /// Which log files there are.
-    pub(super) const fn log_files(&self, negative: bool) -> LogFiles {
-        LogFiles { negative, eve: self.eve.0, rotation: self.rotation() }
+    pub(super) const fn log_files(&self, negative: bool, block: bool) -> LogFiles {
+        LogFiles { negative, block, eve: self.eve.0, rotation: self.rotation() }
     }
 
     /// The sinks. Nothing is connected yet.

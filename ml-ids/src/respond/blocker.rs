@@ -3,7 +3,7 @@
 
 use std::{
     net::IpAddr,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::Ordering,
@@ -33,7 +33,7 @@ use crate::{
         FilterMaps,
         clock::{monotonic_us, unix_us as unix},
     },
-    sink::Rotation,
+    sink::Hub,
 };
 
 /// Time between two looks at what others have done and what has expired.
@@ -93,15 +93,14 @@ impl Blocker {
         options: BlockOptions,
         allow: Vec<IpNet>,
         maps: FilterMaps,
-        (logs, rotation): (&Path, Rotation),
+        hub: Arc<Hub>,
     ) -> Result<Self, RespondError> {
         let FilterMaps { blocked, protected, counters } = maps;
         let settings = Settings { ttl_us: micros(options.ttl), max: options.max, dry_run: options.dry_run.into() };
         let (pins, mut hands) = Pins::create(&options.bpffs, blocked, protected, settings)?;
         let guard = Guard::new(host::essentials().map_err(RespondError::Host)?, &allow);
         hands.protected.write(&guard).map_err(RespondError::Protect)?;
-        let journal = Journal::open(logs, rotation, options.dry_run)
-            .map_err(|source| RespondError::Log { path: logs.to_owned(), source })?;
+        let journal = Journal::new(hub, options.dry_run);
         let (muted, pardons) = (Muted::default(), Pardons::default());
         let work = Work { hands, journal, guard, allow, muted, pardons, next_scan_us: 0, _pins: pins };
         let shared = Arc::new(Shared { options, tally: Tally::default(), work: Mutex::new(Some(work)) });

@@ -1,19 +1,16 @@
-//! What the response did, told to people on standard error and to machines in `block_events.log`.
+//! What the response did, told to people on standard error and to machines by the sinks, `block_events.log` among them.
 
-use std::{io, path::Path, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use ipnet::IpNet;
-use log::{Level, error, log};
+use log::{Level, log};
 use serde_json::{Value, json};
 
 use super::blocklist::Cause;
 use crate::{
     sensor::prefix::short,
-    sink::{LogFile, Rotation, timestamp},
+    sink::{self, EventKind, Hub, timestamp},
 };
-
-/// File of all events of the response.
-pub const BLOCK_LOG: &str = "block_events.log";
 
 /// What became of a prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,27 +53,22 @@ pub(super) struct Event<'a> {
 
 /// Where events go.
 pub(super) struct Journal {
-    file: LogFile,
-    /// The last event could not be written, which has been said.
-    failing: bool,
+    hub: Arc<Hub>,
     dry_run: bool,
 }
 
 impl Journal {
-    /// Opens the log file in `directory`.
-    pub(super) fn open(directory: &Path, rotation: Rotation, dry_run: bool) -> io::Result<Self> {
-        Ok(Self { file: LogFile::open(&directory.join(BLOCK_LOG), rotation)?, failing: false, dry_run })
+    pub(super) const fn new(hub: Arc<Hub>, dry_run: bool) -> Self {
+        Self { hub, dry_run }
     }
 
-    /// Writes an event down at once.
-    pub(super) fn write(&mut self, event: &Event<'_>) {
+    /// Tells of an event. Never waits.
+    pub(super) fn write(&self, event: &Event<'_>) {
         let level = if matches!(event.action, Action::Block | Action::Refuse) { Level::Warn } else { Level::Info };
         log!(level, "{}", in_words(event, self.dry_run));
-        let written = self.file.append([in_json(event, self.dry_run).to_string().as_str()]);
-        if let (Err(error), false) = (&written, self.failing) {
-            error!("cannot write {}: {error}; events are missing there until it can", self.file.path().display());
+        if self.hub.wants(EventKind::Block) {
+            self.hub.emit(&sink::Event::new(EventKind::Block, &in_json(event, self.dry_run)));
         }
-        self.failing = written.is_err();
     }
 }
 

@@ -18,11 +18,7 @@ mod memory;
 mod pins;
 mod tally;
 
-use std::{
-    io,
-    net::IpAddr,
-    path::{Path, PathBuf},
-};
+use std::{io, net::IpAddr, sync::Arc};
 
 use aya::maps::MapError;
 use ipnet::IpNet;
@@ -30,12 +26,11 @@ use ml_ids_common::FilterCounters;
 
 pub use blocker::BlockOptions;
 pub use blocklist::{Blocklist, BlocklistError, Cause, LONGEST_TTL, Protected, entry};
-pub use event::BLOCK_LOG;
 pub use guard::{Guard, Protection, Refusal};
 pub use pins::{BPFFS, Hands, Note, PinsError, Settings, Turn};
 pub use tally::BlockCounts;
 
-use crate::{detect::Verdict, model::Model, sensor::FilterMaps, sink::Rotation};
+use crate::{detect::Verdict, model::Model, sensor::FilterMaps, sink::Hub};
 use blocker::Blocker;
 
 /// Why there is no response.
@@ -50,15 +45,6 @@ pub enum RespondError {
     /// They cannot be protected.
     #[error("cannot enter all protected prefixes; give fewer prefixes with --allow")]
     Protect(#[source] MapError),
-    /// Nothing may be done that is not written down.
-    #[error("cannot write logs to {path}; choose another place with --log-dir")]
-    Log {
-        /// The directory.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
     /// The thread that keeps the list cannot be started.
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
@@ -83,17 +69,18 @@ pub struct BlockState {
 }
 
 impl Responder {
-    /// Alerts on sources of `allow` are none; with `block`, sources of alerts are blocked by these maps, and all of it is
-    /// written to a file in the folder `logs`, which is closed now and then.
+    /// Alerts on sources of `allow` are none; with `block`, sources of alerts are blocked by these maps, and `hub` is told of
+    /// it.
     ///
     /// # Errors
     /// When blocking is asked for and cannot be done safely.
     pub fn start(
         allow: Vec<IpNet>,
         block: Option<(BlockOptions, FilterMaps)>,
-        logs: (&Path, Rotation),
+        hub: &Arc<Hub>,
     ) -> Result<Self, RespondError> {
-        let blocker = block.map(|(options, maps)| Blocker::start(options, allow.clone(), maps, logs)).transpose()?;
+        let start = |(options, maps)| Blocker::start(options, allow.clone(), maps, Arc::clone(hub));
+        let blocker = block.map(start).transpose()?;
         Ok(Self { allow, blocker })
     }
 

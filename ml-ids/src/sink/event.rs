@@ -16,11 +16,13 @@ pub enum EventKind {
     Positive,
     /// A flow whose verdict did not: a line of `negative_predictions.log`.
     Negative,
+    /// Something has happened to a block.
+    Block,
 }
 
 impl EventKind {
     /// All kinds.
-    pub const ALL: [Self; 5] = [Self::Alert, Self::Flow, Self::Stats, Self::Positive, Self::Negative];
+    pub const ALL: [Self; 6] = [Self::Alert, Self::Flow, Self::Stats, Self::Positive, Self::Negative, Self::Block];
 
     /// The name, in subjects, flags and metrics.
     #[must_use]
@@ -31,6 +33,7 @@ impl EventKind {
             Self::Stats => "stats",
             Self::Positive => "positive",
             Self::Negative => "negative",
+            Self::Block => "block",
         }
     }
 }
@@ -47,7 +50,7 @@ impl Kinds {
     }
 
     /// Names for messages.
-    pub const NAMES: &'static str = "one or more of alert, flow, stats, positive, negative, with commas between";
+    pub const NAMES: &'static str = "one or more of alert, flow, stats, positive, negative, block, with commas between";
 
     /// The set of the kinds with these names, with commas between; `None` if one is unknown or there is none.
     #[must_use]

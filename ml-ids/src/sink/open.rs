@@ -20,6 +20,8 @@ use crate::model::Secret;
 pub const POSITIVE_LOG: &str = "positive_predictions.log";
 /// File that holds every other verdict, when asked for.
 pub const NEGATIVE_LOG: &str = "negative_predictions.log";
+/// File that holds what happens to blocks, when there may be any.
+const BLOCK_LOG: &str = "block_events.log";
 /// File that holds events of several kinds.
 pub const EVE_LOG: &str = "eve.json";
 
@@ -31,6 +33,8 @@ pub type Connected = Vec<(Port, Box<dyn Sink>)>;
 pub struct LogFiles {
     /// Whether verdicts that are no alerts have one.
     pub negative: bool,
+    /// Whether what happens to blocks has one.
+    pub block: bool,
     /// What goes into `eve.json`; without any kind there is none.
     pub eve: Kinds,
     /// When they are closed.
@@ -50,6 +54,9 @@ pub fn log_files(directory: &Path, files: &LogFiles) -> io::Result<Connected> {
     add("positive_log", Kinds::of(&[EventKind::Positive]), POSITIVE_LOG)?;
     if files.negative {
         add("negative_log", Kinds::of(&[EventKind::Negative]), NEGATIVE_LOG)?;
+    }
+    if files.block {
+        add("block_log", Kinds::of(&[EventKind::Block]), BLOCK_LOG)?;
     }
     if files.eve != Kinds::default() {
         add("eve_log", files.eve, EVE_LOG)?;
@@ -130,14 +137,17 @@ mod tests {
     }
 
     #[test]
-    fn there_is_an_event_log_if_anything_goes_into_it() {
+    fn there_are_the_files_that_were_asked_for() {
         let folder = tempfile::tempdir().unwrap();
-        let names = |negative, eve| {
-            let files = LogFiles { negative, eve, rotation: Rotation::default() };
+        let names = |further, eve| {
+            let files = LogFiles { negative: further, block: further, eve, rotation: Rotation::default() };
             let connected = log_files(folder.path(), &files).unwrap();
             connected.iter().map(|(port, _)| port.name).collect::<Vec<_>>()
         };
         assert_eq!(names(false, Kinds::default()), ["positive_log"]);
-        assert_eq!(names(true, Kinds::of(&[EventKind::Stats])), ["positive_log", "negative_log", "eve_log"]);
+        assert_eq!(
+            names(true, Kinds::of(&[EventKind::Stats])),
+            ["positive_log", "negative_log", "block_log", "eve_log"]
+        );
     }
 }
