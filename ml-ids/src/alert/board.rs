@@ -19,6 +19,15 @@ use crate::sink::Feed;
 /// Alerts in memory.
 const RECENT: usize = 1024;
 
+/// Alerts, the newest first, and where the next page begins.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// No more than were asked for; fewer where memory knows better than the file.
+    pub alerts: Vec<Stored>,
+    /// `before` of the next page; `None` on the last.
+    pub next: Option<u64>,
+}
+
 /// What the scoring thread tells and others read.
 #[derive(Debug, Default)]
 pub struct Board {
@@ -58,11 +67,13 @@ impl Board {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn list(&self, filter: &Filter) -> Result<Vec<Stored>, StoreError> {
+    pub fn list(&self, filter: &Filter) -> Result<Page, StoreError> {
         let limit = filter.limit.min(MOST_ROWS);
         let older = self.archive(|archive| archive.list(filter))?;
+        // Beyond a full page the file knows more that comes before what is in memory.
+        let end = older.last().filter(|_| older.len() >= limit).map(|last| last.alert.id);
         let mut found: BTreeMap<u64, Stored> = older.into_iter().map(|stored| (stored.alert.id, stored)).collect();
-        for alert in lock(&self.recent).values() {
+        for alert in lock(&self.recent).values().filter(|alert| end.is_none_or(|end| alert.id >= end)) {
             // What is known by now may no longer pass the filter.
             match found.get_mut(&alert.id) {
                 Some(stored) if filter.passes(alert) => newer(stored, alert),
@@ -71,7 +82,10 @@ impl Board {
                 _ => {}
             }
         }
-        Ok(found.into_values().rev().take(limit).collect())
+        let rest = found.len() > limit;
+        let alerts: Vec<Stored> = found.into_values().rev().take(limit).collect();
+        let next = if rest { alerts.last().map(|last| last.alert.id) } else { end };
+        Ok(Page { alerts, next })
     }
 
     /// The alert of this number. Reads a file.
@@ -117,8 +131,10 @@ impl Board {
     pub(super) fn remember(&self, alert: &Arc<Alert>) {
         let mut recent = lock(&self.recent);
         recent.insert(alert.id, Arc::clone(alert));
-        if recent.len() > RECENT {
-            recent.pop_first();
+        if recent.len() > RECENT
+            && let Some(oldest) = recent.values().min_by_key(|alert| alert.seq).map(|alert| alert.id)
+        {
+            recent.remove(&oldest);
         }
     }
 

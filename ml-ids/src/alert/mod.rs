@@ -22,7 +22,7 @@ pub mod store;
 #[cfg(test)]
 mod tests;
 
-pub use board::Board;
+pub use board::{Board, Page};
 pub use class::{Severities, Severity, SeverityError, SeverityRule, Technique};
 pub use counts::AlertCounts;
 pub use desk::Desk;

@@ -22,7 +22,7 @@ use super::{
     state::AppState,
 };
 use crate::alert::{
-    Board, Severity, since_us,
+    Board, Page, Severity, since_us,
     store::{Filter, MOST_ROWS, StoreError},
 };
 
@@ -98,13 +98,11 @@ pub(crate) async fn alerts(state: &AppState, query: Option<&str>) -> Result<Answ
             Ok(answer(found, None))
         }
         Wanted::Page(filter) => {
-            let limit = filter.limit;
             // Written there, too: a thousand alerts are too much for the event loop.
             alerting
                 .read(move |board| {
-                    let found = board.list(&filter)?;
-                    let next = found.last().filter(|_| found.len() == limit).map(|last| last.alert.id);
-                    Ok(answer(found.iter().map(|stored| stored.json()).collect(), next))
+                    let Page { alerts, next } = board.list(&filter)?;
+                    Ok(answer(alerts.iter().map(|stored| stored.json()).collect(), next))
                 })
                 .await
         }

@@ -239,7 +239,9 @@ impl Options {
         for part in query.split('&').filter(|part| !part.is_empty()) {
             let (name, value) = part.split_once('=').unwrap_or((part, ""));
             if !known.contains(&name) {
-                let (scheme, option, known) = (scheme.to_owned(), name.to_owned(), known.join(", "));
+                // A password with a question mark in it ends up here.
+                let option = if name.contains('@') { "…" } else { name }.to_owned();
+                let (scheme, known) = (scheme.to_owned(), known.join(", "));
                 return Err(AddressError::Option { scheme, option, known });
             }
             options.push((name.to_owned(), percent_decode_str(value).decode_utf8_lossy().into_owned()));

@@ -7,7 +7,10 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::*;
-use crate::alert::{AlertChange, AlertSettings, Alerts, Ending, Sighting, State};
+use crate::{
+    alert::{AlertChange, AlertSettings, Alerts, Board, Ending, Sighting, State},
+    sink::Feed,
+};
 
 const SECOND: u64 = 1_000_000;
 
@@ -190,6 +193,26 @@ fn what_was_held_back_makes_room_before_what_somebody_was_told() {
     assert_eq!(store.watch().health().removed, 4);
     store.finish();
     assert_eq!(place.all().iter().filter(|stored| !stored.alert.held_back).count(), 3);
+}
+
+#[test]
+fn a_page_that_memory_makes_shorter_is_not_the_last() {
+    let place = Place::new();
+    let store = place.store();
+    let alerts = opened(4, now_us());
+    alerts.iter().for_each(|alert| store.keep(alert));
+    let board = Board::new(Some((place.path.clone(), store.watch())), Feed::default());
+    store.finish();
+    let newest = Alert { seq: alerts[3].seq + 1, state: State::Merged, ..(*alerts[3]).clone() };
+    board.remember(&Arc::new(newest));
+    let page = |before| {
+        let page = board.list(&Filter { limit: 2, before, ..Filter::default() }).unwrap();
+        (page.alerts.iter().map(|stored| stored.alert.id).collect::<Vec<_>>(), page.next)
+    };
+    let ids: Vec<u64> = alerts.iter().map(|alert| alert.id).collect();
+    assert_eq!(page(None), (vec![ids[2]], Some(ids[2])));
+    assert_eq!(page(Some(ids[2])), (vec![ids[1], ids[0]], Some(ids[0])));
+    assert_eq!(page(Some(ids[0])), (Vec::new(), None));
 }
 
 #[test]
