@@ -19,10 +19,11 @@ use super::{
     class::Severities,
     counts::AlertCounts,
     open::{Group, Key, Open},
-    rate::{Budget, MINUTE_US, Overload, micros},
+    rate::{Budget, MINUTE_US, Overload},
     record::{Alert, AlertChange, ChangeKind, Ending, RATE_LABEL, next_number},
     sighting::Sighting,
 };
+use crate::sensor::clock::micros;
 
 /// Alerts of one class with a source, or a target, in common from which on they are one.
 pub const FOLD_AT: usize = 4;

@@ -2,7 +2,7 @@
 //!
 //! Alerts of high severity have a budget of their own, so that noise cannot crowd them out.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -17,11 +17,6 @@ use super::{
 pub(super) const MINUTE_US: u64 = 60_000_000;
 /// Most classes that the summarising alert names; models have far fewer.
 const MOST_CLASSES: usize = 64;
-
-/// A time in microseconds.
-pub(super) fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
-}
 
 /// What may still be told in this minute.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::rate::micros;
+use crate::sensor::clock::micros;
 
 /// Unix time in microseconds of `2h` (ago), `2026-11-27T08:00:00Z`, or seconds since 1970.
 ///

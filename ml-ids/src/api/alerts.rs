@@ -6,7 +6,6 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use hyper::StatusCode;
@@ -21,9 +20,12 @@ use super::{
     parameters::parameters,
     state::AppState,
 };
-use crate::alert::{
-    Board, Page, Severity, since_us,
-    store::{Filter, MOST_ROWS, StoreError},
+use crate::{
+    alert::{
+        Board, Page, Severity, since_us,
+        store::{Filter, MOST_ROWS, StoreError},
+    },
+    sensor::clock::now_us,
 };
 
 /// Alerts in an answer, unless the client says otherwise.
@@ -161,11 +163,6 @@ impl Wanted {
 pub(super) fn number(text: &str) -> Option<u64> {
     let number = text.parse().ok()?;
     text.bytes().all(|byte| byte.is_ascii_digit()).then_some(number)
-}
-
-fn now_us() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@ use std::{
     fs::File,
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -16,9 +15,12 @@ use super::{
     exit::{Exit, is_broken_pipe},
     state_dir::StateArgs,
 };
-use crate::alert::{
-    Severity, since_us,
-    store::{ALERT_DB, Ack, Archive, Filter, MOST_ROWS},
+use crate::{
+    alert::{
+        Severity, since_us,
+        store::{ALERT_DB, Ack, Archive, Filter, MOST_ROWS},
+    },
+    sensor::clock::now_us,
 };
 
 /// Longest note and name, in characters.
@@ -196,9 +198,4 @@ fn acknowledge(path: &Path, ids: &[u64], note: &str, by: Option<&str>) -> Result
         println!("{id} seen by {}", ack.by);
     }
     Ok(())
-}
-
-fn now_us() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }

@@ -24,14 +24,14 @@ use super::{
     event::{Action, Event, Journal},
     guard::Guard,
     host,
-    memory::{Muted, Pardons, micros},
+    memory::{Muted, Pardons},
     pins::{Hands, Note, Pins, Settings},
     tally::{BlockCounts, FAILED, FULL, Tally, add},
 };
 use crate::{
     sensor::{
         FilterMaps,
-        clock::{monotonic_us, unix_us as unix},
+        clock::{micros, monotonic_us, unix_us as unix},
     },
     sink::Hub,
 };

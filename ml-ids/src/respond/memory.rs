@@ -9,17 +9,14 @@ use std::{
 
 use ipnet::IpNet;
 
+use crate::sensor::clock::micros;
+
 /// Removals that are remembered, at most.
 const MOST_PARDONS: usize = 65_536;
 /// How long a removal is remembered: flows that ended before it are judged by then.
 const KEPT: Duration = Duration::from_secs(300);
 /// Sources whose refusal has been told and is not told again for a while, at most.
 const MOST_MUTED: usize = 1024;
-
-/// A time in microseconds.
-pub(super) fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
-}
 
 /// Removals by hand, the oldest first.
 #[derive(Debug, Default)]

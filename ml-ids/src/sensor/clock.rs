@@ -1,4 +1,6 @@
-//! From the kernel's clock (monotonic since boot) to Unix time.
+//! The clocks, in microseconds: the kernel's (monotonic since boot), Unix time, and from one to the other.
+
+use std::time::Duration;
 
 /// Microseconds to add to a kernel time to get Unix time, measured now.
 ///
@@ -27,6 +29,16 @@ pub(crate) fn unix_us(boot_us: u64) -> u64 {
 /// The kernel's clock as its programs read it, in microseconds.
 pub(crate) fn monotonic_us() -> u64 {
     read(libc::CLOCK_MONOTONIC).cast_unsigned()
+}
+
+/// Unix time now, in microseconds.
+pub(crate) fn now_us() -> u64 {
+    read(libc::CLOCK_REALTIME).cast_unsigned()
+}
+
+/// A time in microseconds.
+pub(crate) fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// A clock in microseconds.

@@ -17,6 +17,7 @@ use ml_ids_common::{EndReason, FlowRecord, FlowState, Life, LockedFlow};
 use super::{
     clock::{boot_to_unix_us, monotonic_us},
     due::DueTimes,
+    map_batch::BatchAttributes,
 };
 
 /// `BPF_MAP_LOOKUP_BATCH` (include/uapi/linux/bpf.h); the kernel has it for arrays since 5.6.
@@ -109,24 +110,12 @@ impl LiveFlows {
 
     /// Neighbouring slots.
     fn read(&mut self, first: u32, count: u32) -> io::Result<&[Slot]> {
-        /// The kernel's `struct { … } batch` of `union bpf_attr`.
-        #[repr(C)]
-        struct Attributes {
-            in_batch: u64,
-            out_batch: u64,
-            keys: u64,
-            values: u64,
-            count: u32,
-            map: u32,
-            element_flags: u64,
-            flags: u64,
-        }
         let mut keys = [0u32; RUN as usize];
         let empty = Slot { lock: 0, generation: 0, state: FlowState::default() };
         self.values.resize(RUN as usize, empty);
         // The kernel goes on behind the key that it is given; what follows the greatest of all is the first.
         let (mut before, mut after) = (first.wrapping_sub(1), 0u32);
-        let mut attributes = Attributes {
+        let mut attributes = BatchAttributes {
             in_batch: (&raw mut before).expose_provenance() as u64,
             out_batch: (&raw mut after).expose_provenance() as u64,
             keys: keys.as_mut_ptr().expose_provenance() as u64,
@@ -136,15 +125,9 @@ impl LiveFlows {
             element_flags: UNDER_LOCK,
             flags: 0,
         };
-        let size = size_of::<Attributes>();
-        // SAFETY: the structure is as long as is said, and points to memory that outlives the call and has room for RUN keys
-        // and values; any bits are a valid slot, which holds integers only.
-        let result = unsafe { libc::syscall(libc::SYS_bpf, LOOKUP_BATCH, &raw mut attributes, size) };
-        let error = io::Error::last_os_error();
-        // The end of the map is said by an error; what was read before it counts.
-        if result < 0 && error.raw_os_error() != Some(libc::ENOENT) {
-            return Err(error);
-        }
+        // SAFETY: the attributes point to memory that outlives the call and has room for RUN keys and values; any bits are a
+        // valid slot, which holds integers only.
+        let _more = unsafe { attributes.call(LOOKUP_BATCH) }?;
         Ok(self.values.get(..attributes.count as usize).unwrap_or_default())
     }
 }

@@ -14,6 +14,7 @@ mod kernel;
 mod links;
 mod live;
 mod load;
+mod map_batch;
 mod pattern;
 mod pin;
 pub(crate) mod prefix;

@@ -8,7 +8,7 @@ use std::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError},
     },
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use log::{error, info, warn};
@@ -18,7 +18,10 @@ use super::{
     StoreOptions, StoreWatch, beside,
     database::{Database, StoreError},
 };
-use crate::alert::{rate::micros, record::Alert};
+use crate::{
+    alert::record::Alert,
+    sensor::clock::{micros, now_us},
+};
 
 /// Most alerts that wait while the file cannot be written; of each only the newest state does.
 const MOST_WAITING: usize = 8192;
@@ -232,11 +235,6 @@ impl Writer {
             Err(error) => self.failed(&error),
         }
     }
-}
-
-/// Unix time in microseconds.
-fn now_us() -> u64 {
-    micros(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
 }
 
 /// Removes the oldest damaged files, so that they do not fill the disk.

@@ -5,6 +5,8 @@ use std::{
     os::fd::{AsRawFd as _, BorrowedFd},
 };
 
+use crate::sensor::map_batch::BatchAttributes;
+
 /// Elements of one call.
 const COUNT: usize = 4096;
 
@@ -16,19 +18,6 @@ pub(super) enum Batch {
     LookupAndDelete = 25,
 }
 
-/// The kernel's `struct { … } batch` of `union bpf_attr`.
-#[repr(C)]
-struct Attributes {
-    in_batch: u64,
-    out_batch: u64,
-    keys: u64,
-    values: u64,
-    count: u32,
-    map: u32,
-    element_flags: u64,
-    flags: u64,
-}
-
 /// Reads a whole map whose keys have `K` bytes and whose values `V`. Returns how many elements there were.
 pub(super) fn walk<const K: usize, const V: usize>(map: BorrowedFd<'_>, operation: Batch) -> io::Result<usize> {
     let mut keys = vec![[0u8; K]; COUNT];
@@ -37,7 +26,7 @@ pub(super) fn walk<const K: usize, const V: usize>(map: BorrowedFd<'_>, operatio
     let mut total = 0;
     loop {
         let first = total == 0;
-        let mut attributes = Attributes {
+        let mut attributes = BatchAttributes {
             in_batch: if first { 0 } else { (&raw mut position).expose_provenance() as u64 },
             out_batch: (&raw mut after).expose_provenance() as u64,
             keys: keys.as_mut_ptr().expose_provenance() as u64,
@@ -47,15 +36,10 @@ pub(super) fn walk<const K: usize, const V: usize>(map: BorrowedFd<'_>, operatio
             element_flags: 0,
             flags: 0,
         };
-        let size = size_of::<Attributes>();
-        // SAFETY: the structure is as long as is said, and points to memory of this function with room for COUNT elements.
-        let result = unsafe { libc::syscall(libc::SYS_bpf, operation as libc::c_long, &raw mut attributes, size) };
-        let error = io::Error::last_os_error();
-        if result < 0 && error.raw_os_error() != Some(libc::ENOENT) {
-            return Err(error);
-        }
+        // SAFETY: the attributes point to memory of this function with room for COUNT elements.
+        let more = unsafe { attributes.call(operation as libc::c_long) }?;
         total += attributes.count as usize;
-        if result < 0 || attributes.count == 0 {
+        if !more || attributes.count == 0 {
             return Ok(total);
         }
         position = after;
