@@ -30,8 +30,8 @@ const CLIENTS: f64 = 8.0;
 /// Sample that often at least, so that a short run has quarters, too.
 const SAMPLES: f64 = 20.0;
 const LONGEST_STEP: Duration = Duration::from_secs(10);
-/// Part of the packets that are lone ones.
-const LONE: u64 = 10;
+/// One packet in so many is a lone one. Each is a flow for two minutes.
+const LONE: u64 = 100;
 
 /// How long and how hard.
 #[derive(clap::Args)]
@@ -90,11 +90,11 @@ impl Drop for Scratch {
 struct Traffic(Vec<Child>);
 
 impl Traffic {
-    fn start(wire: &Wire, agent: &Path, rate: u64, time: Duration, packets: &str) -> anyhow::Result<Self> {
+    fn start(wire: &Wire, agent: &Path, rate: u64, time: Duration, flows: (&str, &str)) -> anyhow::Result<Self> {
         let seconds = time.as_secs_f64().to_string();
         let (lone, rest) = (rate / LONE, rate - rate / LONE);
         let mut traffic = Self(Vec::new());
-        for (flows, packets, rate, network) in [("10000", packets, rest, "10"), ("8000000", "1", lone, "11")] {
+        for (flows, packets, rate, network) in [(flows.0, flows.1, rest, "10"), ("8000000", "1", lone, "11")] {
             let mut command = wire.client();
             command.arg(agent).args(["bench", "generate", "--interface", CLIENT_INTERFACE, "--flows", flows]);
             command.args(["--packets", packets, "--rate", &rate.to_string(), "--network", network]);
@@ -126,7 +126,7 @@ fn soak(wire: &Wire, agent: &Path, folder: &Path, time: Duration, rate: u64) -> 
     let log = folder.join("sensor.log");
     let none: [&str; 0] = [];
     let sensor = wire.sensor(agent, &none, folder, wire::log_file(&log)?, "warn,verdict=error")?;
-    let traffic = Traffic::start(wire, agent, rate, time, "20")?;
+    let traffic = Traffic::start(wire, agent, rate, time, ("10000", "20"))?;
     let step = LONGEST_STEP.min(time.div_f64(SAMPLES));
     let (begun, cpu_before) = (Instant::now(), sensor.cpu_seconds()?);
     let mut samples = Vec::new();
@@ -204,7 +204,7 @@ fn kills(wire: &Wire, agent: &Path, scratch: &Path, kills: u32, rate: u64) -> an
     let start = || wire.sensor(agent, &arguments, &folder, wire::log_file(&log)?, "info,verdict=error");
     let mut sensor = start()?;
     // Long enough for all kills, and of longer flows, since each leaves a line in a log file.
-    let traffic = Traffic::start(wire, agent, rate, Duration::from_secs(u64::from(kills + 1) * 60), "200")?;
+    let traffic = Traffic::start(wire, agent, rate, Duration::from_secs(u64::from(kills + 1) * 60), ("2000", "200"))?;
     for kill in 1..=kills {
         thread::sleep(a_moment());
         sensor.kill()?;
@@ -227,6 +227,7 @@ fn kills(wire: &Wire, agent: &Path, scratch: &Path, kills: u32, rate: u64) -> an
     println!(
         "kills: {kills}, {opened} flows opened, {emitted} left the kernel, {judged} judged, {taken} said to be lost"
     );
+    ensure!(emitted > 0, "no flow ended; take more --kills");
     ensure!(
         judged <= emitted && emitted - judged <= taken,
         "{} flows are gone and only {taken} were said to be",
