@@ -1,6 +1,6 @@
 // The list of alerts: searched, filtered and paged by the sensor; on its first page it is kept up to date.
 
-const PAGE_ROWS = 50;
+const PAGE_ROWS = 25;
 const HOUR_ROWS = 100;
 const REFRESH_MS = 1000;
 

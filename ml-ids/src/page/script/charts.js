@@ -118,7 +118,7 @@ function drop(name) {
 }
 
 function drawTraffic(data) {
-  const series = [{ name: "packets/s", color: "s0", scale: "y", area: true }, { name: "flows judged/s", color: "a0", scale: "z" }];
+  const series = [{ name: "packets", color: "s0", scale: "y", area: true }, { name: "flows judged", color: "a0", scale: "z" }];
   show("traffic", series, data, (value, at) => rate(value, at === 0 ? "packets/s" : "flows/s"));
   const most = Math.max(...past.columns.packets);
   $("traffic").setAttribute("aria-label", `Traffic over the last ${rangeName()}: now ${rate(past.columns.packets.at(-1), "packets/s")} and ` +
@@ -143,6 +143,7 @@ function drawVerdicts() {
     const flows = index === null ? sum(raw[at]) : (raw[at][index] ?? 0);
     return counted(flows, "flow", "flows");
   });
+  say($("verdicts-step"), past.step === 1 ? "flows each second" : `flows in ${lasting(past.step)}`);
   const words = classes.map(([name, values]) => `${name} ${counted(sum(values), "flow", "flows")}`).join(", ");
   $("verdicts").setAttribute("aria-label", `Verdicts over the last ${rangeName()}: benign ${counted(sum(benign), "flow", "flows")}; ${words || "no attacks"}`);
 }
@@ -168,7 +169,7 @@ function makeLegend(name, series) {
   const rows = series.map((one, at) => {
     const swatch = el("span", { class: one.bars ? "swatch" : "swatch line" });
     swatch.style.color = `var(--${one.color})`;
-    return el("li", {}, swatch, el("span", {}, one.name), values[at]);
+    return el("li", {}, swatch, el("span", {}, one.scale === "z" ? `${one.name} (right)` : one.name), values[at]);
   });
   // The order of the colours from below.
   $(`${name}-legend`).replaceChildren(rows[0], ...rows.slice(1).reverse());

@@ -88,7 +88,7 @@ function facts(alert) {
   for (const technique of alert.mitre ?? []) rows.push([`ATT&CK ${technique.id}`, `${technique.name} (${technique.tactic})`]);
   if (alert.ack) rows.push(["Seen by", `${alert.ack.by || "somebody"}, ${clock(alert.ack.at)}${alert.ack.note ? `: ${alert.ack.note}` : ""}`]);
   if (alert.held_back) rows.push(["Told", "no: it was over the rate of alerts, so no receiver got it"]);
-  rows.push(["Number", alert.id]);
+  rows.push(["Number, for ml-ids alerts ack", alert.id]);
   return rows;
 }
 
@@ -136,7 +136,7 @@ const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 /** How much a feature has moved the score: points of probability, or of the model's margin. */
 function amountOf(reason, ml) {
   const size = Math.abs(reason.contribution);
-  return ml.explained?.space === "margin" ? digits(size) : `${digits(size * 100)}\u00a0points`;
+  return ml.explained?.space === "margin" ? size.toFixed(2) : `${digits(size * 100)}\u00a0points`;
 }
 
 const TIMES = [[1e6, "s"], [1e3, "ms"], [1, "µs"]];
@@ -155,7 +155,7 @@ function value(reason, feature) {
   if (unit === "bytes/s") return `${bytes(number)}/s`;
   if (unit === "bytes^2") return `${scaled(number).join("\u00a0")}\u00a0bytes²`;
   if (unit === "packets/s") return rate(number, "packets/s");
-  if (unit === "packets") return `${count(number)}\u00a0packets`;
+  if (unit === "packets") return counted(number, "packet", "packets");
   return scaled(number).join("\u00a0");
 }
 

@@ -16,10 +16,12 @@ async function loadFlows() {
 function showFlows(flows, empty) {
   const rows = flows.slice(0, FLOW_ROWS).map((flow) => {
     const cell = (name, text, kind) => el("td", { role: "cell", "data-name": name, class: kind }, text);
+    // What is longer than IPv4 may be broken.
+    const place = (name, text) => cell(name, text, text.length <= 21 ? "short" : null);
     const payload = flow.bytes_toserver + flow.bytes_toclient;
     return el("tr", { role: "row" },
-      cell("From", end(flow.src_ip, flow.src_port)),
-      cell("To", end(flow.dest_ip, flow.dest_port)),
+      place("From", end(flow.src_ip, flow.src_port)),
+      place("To", end(flow.dest_ip, flow.dest_port)),
       cell("Protocol", flow.proto === "OTHER" ? "other" : flow.proto),
       cell("Packets", count(flow.pkts_toserver + flow.pkts_toclient), "n"),
       cell("Payload", bytes(payload), "n"),

@@ -111,7 +111,7 @@ function showPulse(pulse) {
   say($("t-open"), count(pulse.open_flows));
   const { packets, bytes: sizes, flows } = past.columns;
   const most = (values) => values.reduce((high, value) => Math.max(high, value ?? 0), 0);
-  say($("t-packets-sub"), `at most ${rate(Math.max(pulse.packets, most(packets)), "")} in ${rangeName()}`);
-  say($("t-bits-sub"), `at most ${rate(Math.max(pulse.bytes, most(sizes)) * 8, "bit/s")}`);
-  say($("t-flows-sub"), `at most ${rate(Math.max(pulse.flows, most(flows)), "")} in ${rangeName()}`);
+  say($("t-packets-sub"), `peak ${scaled(Math.max(pulse.packets, most(packets))).join(" ").trim()} in ${rangeName()}`);
+  say($("t-bits-sub"), `peak ${rate(Math.max(pulse.bytes, most(sizes)) * 8, "bit/s")} in ${rangeName()}`);
+  say($("t-flows-sub"), `peak ${scaled(Math.max(pulse.flows, most(flows))).join(" ").trim()} in ${rangeName()}`);
 }

@@ -37,7 +37,7 @@ function drift(known) {
   if (!known) return [el("p", { class: "text" }, "Not compared: this server sees no traffic.")];
   if (!known.available) return [el("p", { class: "text" }, "Not compared: the model does not say what it was trained on.")];
   if (!known.window) {
-    return [el("p", { class: "text" }, `Not known yet: ${counted(known.open_flows, "flow", "flows")} so far; the first comparison comes with some thousand flows or after an hour.`)];
+    return [el("p", { class: "text" }, `Not known yet: ${counted(known.open_flows, "flow", "flows")} so far; the first comparison comes with 10 000 flows, or after an hour if there are 1000.`)];
   }
   const far = known.left.length;
   const words = far === 0

@@ -55,7 +55,7 @@ const ENDINGS = {
 };
 
 const SINKS = {
-  positive_log: "log of alerts", negative_log: "log of the rest", eve_log: "eve.json", stdout: "standard output", syslog: "syslog",
+  positive_log: "log of alerts", negative_log: "log of the rest", eve_log: "log of events (eve.json)", stdout: "standard output", syslog: "syslog",
   webhook: "webhook", unix: "local socket", nats: "NATS",
 };
 
