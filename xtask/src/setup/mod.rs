@@ -40,6 +40,12 @@ pub(crate) fn training_environment() -> anyhow::Result<()> {
     python::provide()
 }
 
+/// Provides a browser and what looks at pages in it.
+pub(crate) fn browser() -> anyhow::Result<()> {
+    tools::provide_packaged()?;
+    axe::provide()
+}
+
 /// Provides what the tests need.
 pub(crate) fn test_tools() -> anyhow::Result<()> {
     tools::provide()?;

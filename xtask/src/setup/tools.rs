@@ -57,7 +57,8 @@ fn provide_s3() -> anyhow::Result<()> {
     process::twice(&mut install)
 }
 
-fn provide_packaged() -> anyhow::Result<()> {
+/// Installs the missing ones that have a package.
+pub(super) fn provide_packaged() -> anyhow::Result<()> {
     let missing: Vec<&Tool> = TOOLS.iter().filter(|tool| process::find(tool.program).is_none()).collect();
     if missing.is_empty() {
         return Ok(());

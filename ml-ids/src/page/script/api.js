@@ -80,12 +80,16 @@ function every(period_s, task) {
   return run;
 }
 
+const isLive = () => document.documentElement.dataset.link === "live";
+/** Whether somebody selects text within an element: it is not taken from under their hands. */
+const isSelecting = (element) => String(getSelection()) !== "" && element.contains(getSelection().anchorNode);
 const pause = (seconds) => new Promise((resolve) => { setTimeout(resolve, seconds * 1000); });
 const shown = () => new Promise((resolve) => {
   if (!document.hidden) resolve();
   else document.addEventListener("visibilitychange", () => resolve(), { once: true });
 });
 
+/** Not read out, as it counts seconds down; what matters of it is said in `live`. */
 function showLink(kind, shape, words) {
   mark($("link"), kind, shape, words);
   document.documentElement.dataset.link = kind === "good" ? "live" : "away";
@@ -118,6 +122,7 @@ async function listen(types, on) {
       if (last) headers["last-event-id"] = last;
       heard();
       const response = await open(`/events?types=${types}`, { headers, signal: abort.signal });
+      if (failures > 0) say($("live"), "The connection to the sensor is back.");
       failures = 0;
       showLink("good", "good", "Live");
       on.live();
@@ -133,6 +138,7 @@ async function listen(types, on) {
       document.removeEventListener("visibilitychange", hide);
       abort.abort();
     }
+    if (!document.hidden && failures === 0) say($("live"), `${why}.`);
     if (!document.hidden) await countdown(RETRY_S[Math.min(failures++, RETRY_S.length - 1)], why);
     showLink("warn", "wait", "Connecting");
   }

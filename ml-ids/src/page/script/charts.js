@@ -34,7 +34,7 @@ function addPulse(pulse) {
   past.bucket = bucket;
   bucket.seconds += 1;
   for (const name of ["packets", "bytes", "skipped", "flows", "alerts"]) bucket.sums[name] = (bucket.sums[name] ?? 0) + pulse[name];
-  for (const [name, flows] of Object.entries(pulse.verdicts)) bucket.verdicts[name] = (bucket.verdicts[name] ?? 0) + flows;
+  for (const [name, flows] of Object.entries(pulse.verdicts ?? {})) bucket.verdicts[name] = (bucket.verdicts[name] ?? 0) + flows;
   const { time } = past.columns;
   const before = time.length ? time[time.length - 1] : -Infinity;
   if (pulse.time <= before || pulse.time - before < past.step - 0.5) return;

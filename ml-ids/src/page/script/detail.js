@@ -49,6 +49,7 @@ function topLine(alert) {
 }
 
 function showDetail(alert, first) {
+  if (!first && isSelecting($("detail"))) return;
   const [what, then] = meaning(alert.label);
   const { ml } = alert.event ?? {};
   const parts = [
@@ -63,7 +64,7 @@ function showDetail(alert, first) {
   if (ml) parts.push(el("h3", {}, "How sure the model is"), pairs(sureness(alert, ml)));
   if (ml?.top?.length) parts.push(...reasons(ml));
   parts.push(actions(alert));
-  // While somebody selects text or presses a button here, what stands stays.
+  // The focus stays where it is.
   const focused = $("detail-body").contains(document.activeElement) ? document.activeElement.id : null;
   $("detail-body").replaceChildren(...parts);
   if (first) $("detail-close").focus();

@@ -14,6 +14,7 @@ async function loadFlows() {
 }
 
 function showFlows(flows, empty) {
+  if (isSelecting($("flows"))) return;
   const rows = flows.slice(0, FLOW_ROWS).map((flow) => {
     const cell = (name, text, kind) => el("td", { role: "cell", "data-name": name, class: kind }, text);
     // What is longer than IPv4 may be broken.

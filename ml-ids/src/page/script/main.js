@@ -33,12 +33,12 @@ const health = every(HEALTH_S, async () => {
 });
 
 const flows = every(FLOWS_S, async () => {
-  if (listening) await loadFlows();
+  if (isLive() && listening) await loadFlows();
 });
 
 // What nobody tells: the share of alerts in an hour that has passed, and drift.
 const slow = every(SLOW_S, async () => {
-  if (!listening) return;
+  if (!isLive() || !listening) return;
   await Promise.all([loadModel(), loadHour(), loadPast()]);
 });
 

@@ -10,7 +10,7 @@ async function loadModel() {
   const parts = [
     pairs([
       ["Name", `${card.name} ${card.version}`],
-      ["Kind", `${KINDS[card.kind] ?? card.kind}${card.trees ? ` of ${counted(card.trees, "tree", "trees")}` : ""}`],
+      ["Kind", `${KINDS[card.kind] ?? card.kind}${card.trees ? `, ${counted(card.trees, "tree", "trees")}` : ""}`],
       ["From", card.resolved ?? SOURCES[card.source] ?? card.source],
       ["At work since", timeOf(card.loaded_at)],
       ["Counts flows as", PROFILES[card.profile] ?? card.profile],
