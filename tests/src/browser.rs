@@ -149,8 +149,7 @@ impl Browser {
     /// # Errors
     /// When that does not hold.
     pub fn click(&self, selector: &str) -> Result<()> {
-        let clicked = async { Ok(self.client.find(Locator::Css(selector)).await?.click().await?) };
-        self.runtime.block_on(clicked).map_err(|error: fantoccini::error::CmdError| error).with_context(|| selector.to_owned())
+        self.runtime.block_on(async { Ok(self.client.find(Locator::Css(selector)).await?.click().await?) })
     }
 
     /// Chooses an option of a list.

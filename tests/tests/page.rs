@@ -151,8 +151,7 @@ fn finds_and_filters(browser: &Browser) -> Result<()> {
     browser.wait_for(&format!("{ROWS} === {all}"))?;
     browser.run("document.querySelector('#q').select()")?;
     browser.press("\u{e017}")?;
-    browser.wait_for("document.querySelector('#q').value === ''")
-        .map(drop)
+    browser.wait_for("document.querySelector('#q').value === ''").map(drop)
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use hyper::{
     HeaderMap, StatusCode,
     header::{
-        ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, ETAG, HeaderName, HeaderValue,
-        REFERRER_POLICY, VARY,
+        ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, ETAG, HeaderName,
+        HeaderValue, REFERRER_POLICY, VARY,
     },
 };
 use serde_json::json;

@@ -97,8 +97,7 @@ mod tests {
         let html = std::str::from_utf8(&page.html).unwrap();
         // A browser hashes what it has read, in which line ends are line feeds.
         assert!(!html.contains('\r'));
-        for (directive, open, close) in
-            [("script-src", "<script>", "</script>"), ("style-src", "<style>", "</style>")]
+        for (directive, open, close) in [("script-src", "<script>", "</script>"), ("style-src", "<style>", "</style>")]
         {
             let expected = format!("{directive} '{}'", hashed(between(html, open, close)));
             assert!(page.policy.contains(&expected), "{expected} is not in {}", page.policy);
@@ -117,10 +116,14 @@ mod tests {
         // The names of SVG's and HTML's vocabularies are no addresses.
         let addresses = html.match_indices("http").filter(|(at, _)| {
             let rest = &html[*at..];
-            (rest.starts_with("http://") || rest.starts_with("https://")) && !rest[4..].trim_start_matches('s').starts_with("://www.w3.org/")
+            (rest.starts_with("http://") || rest.starts_with("https://"))
+                && !rest[4..].trim_start_matches('s').starts_with("://www.w3.org/")
         });
         let addresses: Vec<&str> = addresses.map(|(at, _)| &html[at..at + 60]).collect();
-        assert!(addresses.iter().all(|address| address.starts_with("https://github.com/leeoniya/uPlot")), "{addresses:?}");
+        assert!(
+            addresses.iter().all(|address| address.starts_with("https://github.com/leeoniya/uPlot")),
+            "{addresses:?}"
+        );
     }
 
     #[test]

@@ -25,7 +25,9 @@ pub(super) fn provide() -> anyhow::Result<()> {
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let archive = folder.join("axe-core.tgz");
     let address = format!("https://registry.npmjs.org/axe-core/-/axe-core-{VERSION}.tgz");
-    process::twice(Command::new("curl").args(["--silent", "--show-error", "--fail", "--output"]).arg(&archive).arg(address))?;
+    process::twice(
+        Command::new("curl").args(["--silent", "--show-error", "--fail", "--output"]).arg(&archive).arg(address),
+    )?;
     let checked = check(&archive).and_then(|()| unpack(&archive, &folder));
     // Whether it was what was expected or not, nobody needs it any more.
     fs::remove_file(&archive).with_context(|| format!("cannot remove {}", archive.display()))?;
