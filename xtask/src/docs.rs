@@ -22,12 +22,15 @@ pub(crate) struct Arguments {
 enum Document {
     /// docs/ALERTS.md: the alerts of ten minutes of a scan and brute forces over benign traffic
     Alerts,
+    /// docs/TROUBLESHOOTING.md: mistakes that people make, and what the program says
+    Troubleshooting,
 }
 
 /// Builds the agent and makes a document's printed parts anew.
 pub(crate) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     match arguments.document {
         Document::Alerts => alerts()?,
+        Document::Troubleshooting => troubleshooting()?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -43,6 +46,15 @@ fn alerts() -> anyhow::Result<()> {
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     fs::remove_file(&capture).with_context(|| format!("cannot remove {}", capture.display()))?;
     replace(&workspace::root().join("docs/ALERTS.md"), "story", &String::from_utf8(output.stdout)?)
+}
+
+/// The test that compares the document writes it. Without root, or what `cargo xtask setup --tests` installs, it says what
+/// it has left as it was.
+fn troubleshooting() -> anyhow::Result<()> {
+    setup::build_tools()?;
+    process::visible(&mut process::cargo(["build", "--package", "ml-ids"]))?;
+    let mut test = process::cargo(["test", "--package", "ml-ids-tests", "--test", "mistakes", "--", "--nocapture"]);
+    process::visible(test.env("UPDATE_DOCS", "1"))
 }
 
 /// Puts `text` into the block of a document that stands after `<!-- NAME -->`.
