@@ -24,6 +24,8 @@ enum Document {
     Alerts,
     /// docs/images/page-*.png: the page on a telephone and on a screen, light and dark, with an alert open and without
     Page,
+    /// docs/TROUBLESHOOTING.md: mistakes that people make, and what the program says
+    Troubleshooting,
 }
 
 /// Largest picture in the repository, in bytes.
@@ -34,6 +36,7 @@ pub(crate) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     match arguments.document {
         Document::Alerts => alerts()?,
         Document::Page => page()?,
+        Document::Troubleshooting => troubleshooting()?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -74,6 +77,15 @@ fn page() -> anyhow::Result<()> {
     }
     ensure!(pictures > 0, "there are no pictures; the test above says why it has skipped");
     Ok(())
+}
+
+/// The test that compares the document writes it. Without root, or what `cargo xtask setup --tests` installs, it says what
+/// it has left as it was.
+fn troubleshooting() -> anyhow::Result<()> {
+    setup::build_tools()?;
+    process::visible(&mut process::cargo(["build", "--package", "ml-ids"]))?;
+    let mut test = process::cargo(["test", "--package", "ml-ids-tests", "--test", "mistakes", "--", "--nocapture"]);
+    process::visible(test.env("UPDATE_DOCS", "1"))
 }
 
 /// Puts `text` into the block of a document that stands after `<!-- NAME -->`.
