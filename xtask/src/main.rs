@@ -1,6 +1,7 @@
-//! The front door: `cargo xtask setup`, `run`, `test`, `train`, `bench`, `docs`, `vm-test`.
+//! The front door: `cargo xtask setup`, `run`, `test`, `train`, `bench`, `docs`, `vm-test`, `dist`.
 
 mod bench;
+mod dist;
 mod docs;
 mod process;
 mod run;
@@ -38,6 +39,8 @@ enum Command {
     Docs(docs::Arguments),
     /// Boot the kernels of several Debian releases in emulated machines and run the sensor in each
     VmTest(vm_test::Arguments),
+    /// Make what is handed to others: a tarball and a Debian package
+    Dist(dist::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Command::Bench(arguments) => bench::main(&arguments),
         Command::Docs(arguments) => docs::main(&arguments),
         Command::VmTest(arguments) => vm_test::main(&arguments),
+        Command::Dist(arguments) => dist::main(&arguments),
     };
     // Not returned: a person at the front door is not shown a backtrace.
     outcome.unwrap_or_else(|error| {

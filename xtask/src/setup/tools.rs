@@ -16,7 +16,7 @@ struct Tool {
     package: &'static str,
 }
 
-const TOOLS: [Tool; 11] = [
+const TOOLS: [Tool; 12] = [
     Tool { program: "ip", package: "iproute2" },
     Tool { program: "ethtool", package: "ethtool" },
     Tool { program: "tcpdump", package: "tcpdump" },
@@ -29,6 +29,8 @@ const TOOLS: [Tool; 11] = [
     Tool { program: "nmap", package: "nmap" },
     Tool { program: "openssl", package: "openssl" },
     Tool { program: "slowhttptest", package: "slowhttptest" },
+    // Judges the unit file. Not `systemd-sysv`, which would make it the machine's first process.
+    Tool { program: "systemd-analyze", package: "systemd" },
 ];
 
 /// Installs the missing ones.
