@@ -43,7 +43,8 @@ pub(super) fn list(checkout: &Checkout, target: Target) -> anyhow::Result<Depend
         tree.args(["--target", target, "--prefix", "depth", "--format", "{p}"]).current_dir(&checkout.root);
         read_tree(&String::from_utf8(output(&mut tree)?)?, &mut linked, &mut edges)?;
     }
-    let mut metadata = process::cargo(["metadata", "--locked", "--format-version", "1"]);
+    let mut metadata =
+        process::cargo(["metadata", "--locked", "--format-version", "1", "--filter-platform", target.triple()]);
     let metadata: Value = serde_json::from_slice(&output(metadata.current_dir(&checkout.root))?)?;
     let checksums =
         checksums(&std::fs::read_to_string(checkout.root.join("Cargo.lock")).context("cannot read Cargo.lock")?);

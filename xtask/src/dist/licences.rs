@@ -97,7 +97,15 @@ fn files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::{super::dependencies::Dependency, *};
+    use super::{
+        super::{
+            compile::Checkout,
+            dependencies::{self, Dependency},
+            sbom,
+            target::Target,
+        },
+        *,
+    };
 
     fn crates(folder: &Path, named: &[(&str, &str)]) -> Dependencies {
         let one = |(name, licence): &(&str, &str)| {
@@ -128,6 +136,23 @@ mod tests {
         fs::remove_dir_all(&folder).unwrap();
         assert_eq!(text.matches("do as you like").count(), 1);
         assert!(text.contains("a 1.0.0, b 1.0.0"), "{text}");
+    }
+
+    #[test]
+    fn every_crate_of_a_release_has_a_licence_and_a_place_in_the_bill() {
+        let root = crate::workspace::root();
+        let checkout = Checkout { root: root.clone(), target_dir: root.join("target"), epoch: 0 };
+        let dependencies = dependencies::list(&checkout, Target::native().unwrap()).unwrap();
+        let named = |name: &str| dependencies.keys().any(|(found, _)| found == name);
+        assert!(named("tract-core") && named("aya-ebpf"), "agent or kernel programs are missing");
+        assert!(!named("serde_derive"), "a procedural macro is not shipped");
+        let text = text(&dependencies, &root).unwrap();
+        let bill = sbom::bill(&dependencies, 0).unwrap();
+        let parts = bill["components"].as_array().unwrap();
+        assert_eq!(parts.len() + 1, dependencies.len());
+        for ((name, version), dependency) in &dependencies {
+            assert!(dependency.checksum.is_none() || text.contains(&format!("{name} {version}: ")), "{name} {version}");
+        }
     }
 
     #[test]
