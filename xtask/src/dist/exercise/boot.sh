@@ -6,7 +6,7 @@ groups=$(awk '$3 == "cgroup2" { print $2; exit }' /proc/mounts)
 [ -n "$groups" ] || { echo 'exercise: no cgroup2 is mounted, and systemd needs one' >&2; exit 1; }
 group=$groups/ml-ids-exercise-$$
 mkdir "$group"
-trap 'rmdir "$group"/*/*/ "$group"/*/ "$group" 2>/dev/null || true' EXIT
+trap 'find "$group" -depth -type d -exec rmdir {} + 2>/dev/null || true' EXIT
 # The unquoted part is what runs inside.
 sh -c 'echo $$ >"$1/cgroup.procs" && exec timeout --signal KILL 120 unshare --mount --pid --uts --ipc --cgroup --net --fork --kill-child sh -euc "$2" "$0"' \
     "$root" "$group" '
