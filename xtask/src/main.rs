@@ -1,6 +1,7 @@
-//! The front door: `cargo xtask setup`, `run`, `test`, `train`, `bench`, `docs`, `vm-test`.
+//! The front door: `cargo xtask setup`, `run`, `test`, `train`, `bench`, `docs`, `vm-test`, `dist`.
 
 mod bench;
+mod dist;
 mod docs;
 mod process;
 mod run;
@@ -42,6 +43,8 @@ enum Command {
     Soak(soak::Arguments),
     /// Boot the kernels of several Debian releases in emulated machines and run the sensor in each
     VmTest(vm_test::Arguments),
+    /// Make what is handed to others: a tarball and a Debian package
+    Dist(dist::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Command::Docs(arguments) => docs::main(&arguments),
         Command::Soak(arguments) => soak::main(&arguments),
         Command::VmTest(arguments) => vm_test::main(&arguments),
+        Command::Dist(arguments) => dist::main(&arguments),
     };
     // Not returned: a person at the front door is not shown a backtrace.
     outcome.unwrap_or_else(|error| {

@@ -10,6 +10,7 @@ mod tools;
 
 use std::process::ExitCode;
 
+pub(crate) use apt::{available as packages_can_be_installed, install as install_packages};
 pub(crate) use kernel::Way;
 pub(crate) use python::interpreter as training_python;
 

@@ -16,7 +16,7 @@ struct Tool {
     package: &'static str,
 }
 
-const TOOLS: [Tool; 13] = [
+const TOOLS: [Tool; 14] = [
     Tool { program: "ip", package: "iproute2" },
     Tool { program: "ethtool", package: "ethtool" },
     Tool { program: "tcpdump", package: "tcpdump" },
@@ -32,6 +32,8 @@ const TOOLS: [Tool; 13] = [
     // Large: 600 MB with their libraries.
     Tool { program: "chromium", package: "chromium" },
     Tool { program: "chromedriver", package: "chromium-driver" },
+    // Judges the unit file. Not `systemd-sysv`, which would make it the machine's first process.
+    Tool { program: "systemd-analyze", package: "systemd" },
 ];
 
 /// Installs the missing ones.
