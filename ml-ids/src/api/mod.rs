@@ -47,6 +47,7 @@ mod server;
 mod state;
 mod table;
 mod timed;
+mod timeline;
 mod tls;
 mod token;
 mod units;
@@ -68,6 +69,7 @@ pub use predictor::{
 };
 pub use server::serve;
 pub use state::AppState;
+pub use timeline::{Totals, record};
 pub use tls::TlsError;
 pub use token::TokenError;
 pub use units::TimeUnit;
