@@ -16,7 +16,7 @@ struct Tool {
     package: &'static str,
 }
 
-const TOOLS: [Tool; 11] = [
+const TOOLS: [Tool; 13] = [
     Tool { program: "ip", package: "iproute2" },
     Tool { program: "ethtool", package: "ethtool" },
     Tool { program: "tcpdump", package: "tcpdump" },
@@ -29,6 +29,8 @@ const TOOLS: [Tool; 11] = [
     Tool { program: "nmap", package: "nmap" },
     Tool { program: "openssl", package: "openssl" },
     Tool { program: "slowhttptest", package: "slowhttptest" },
+    Tool { program: "jq", package: "jq" },
+    Tool { program: "script", package: "bsdutils" },
 ];
 
 /// Installs the missing ones.
