@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, bail};
 
 use super::target::Target;
-use crate::{process, setup, vm_test::archive::Archive, workspace};
+use crate::{archive::Archive, process, setup, workspace};
 
 /// A program of cargo's, and what leaves out of it that needs libraries of the system.
 struct Subcommand {
