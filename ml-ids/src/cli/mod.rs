@@ -30,6 +30,7 @@ mod source;
 mod speed;
 mod state_dir;
 mod tally;
+mod top;
 mod unpin;
 mod wiring;
 
@@ -50,6 +51,7 @@ Examples:
   ml-ids unpin                                 detach what `run --pin` has left attached
   ml-ids block list                            what a sensor that runs with --block drops
   ml-ids alerts list                           the alerts that a sensor has kept
+  ml-ids top                                   what a running agent sees, live in the terminal
 
 RUST_LOG sets the log level (error, warn, info, debug); RUST_LOG=info,verdict=warn shows alerts only.";
 
@@ -74,6 +76,7 @@ enum Command {
     Unpin(unpin::Args),
     Block(block::Args),
     Alerts(alerts::Args),
+    Top(top::Args),
     #[command(hide = true)]
     Bench(bench::Args),
 }
@@ -92,6 +95,7 @@ pub fn main() -> ExitCode {
         Command::Unpin(args) => unpin::run(&args),
         Command::Block(args) => block::run(&args),
         Command::Alerts(args) => alerts::run(&args),
+        Command::Top(args) => top::run(args),
         Command::Bench(args) => bench::run(&args),
     };
     let exit = result.unwrap_or_else(|error| {
