@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    path::Path,
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -15,12 +16,12 @@ use super::figure::Figure;
 use crate::{process, workspace};
 
 const NAME: &str = "live";
-const CLIENT: &str = "mlids-bench-c";
-const SERVER: &str = "mlids-bench-s";
+pub(super) const CLIENT: &str = "mlids-bench-c";
+pub(super) const SERVER: &str = "mlids-bench-s";
 /// Seconds of each load.
 const SECONDS: f64 = 5.0;
 /// Clock ticks a second, as `/proc` counts CPU time.
-const TICKS: f64 = 100.0;
+pub(super) const TICKS: f64 = 100.0;
 
 /// What the generator sends.
 struct Load {
@@ -71,10 +72,10 @@ pub(crate) fn run() -> anyhow::Result<Vec<Figure>> {
 }
 
 /// Two namespaces and a veth pair; gone when dropped.
-struct Namespaces;
+pub(super) struct Namespaces;
 
 impl Namespaces {
-    fn build() -> anyhow::Result<Self> {
+    pub(super) fn build() -> anyhow::Result<Self> {
         // What an earlier run that was killed may have left.
         drop(Self);
         let namespaces = Self;
@@ -102,22 +103,21 @@ fn ip(arguments: &[&str]) -> anyhow::Result<()> {
     process::visible(Command::new("ip").args(arguments))
 }
 
-fn within(namespace: &str) -> Command {
+pub(super) fn within(namespace: &str) -> Command {
     let mut command = Command::new("ip");
     command.args(["netns", "exec", namespace]);
     command
 }
 
 /// A running sensor; killed when dropped.
-struct Sensor(Child);
+pub(super) struct Sensor(Child);
 
 impl Sensor {
-    fn start(max_flows: &str) -> anyhow::Result<Self> {
-        let logs = std::env::temp_dir().join("ml-ids-bench-live");
-        fs::create_dir_all(&logs).context("cannot make a folder for logs")?;
+    pub(super) fn start(max_flows: &str, logs: &Path) -> anyhow::Result<Self> {
+        fs::create_dir_all(logs).context("cannot make a folder for logs")?;
         let mut command = within(SERVER);
         command.arg(workspace::agent("release")).args(["run", "-i", "srv0", "--attach", "host"]);
-        command.args(["--max-flows", max_flows, "--log-dir"]).arg(&logs).env("ML_IDS_STATE_DIR", &logs);
+        command.args(["--max-flows", max_flows, "--log-dir"]).arg(logs).env("ML_IDS_STATE_DIR", logs);
         // A line for each verdict is the terminal's cost, not the sensor's.
         command.env("RUST_LOG", "error").stdout(Stdio::null()).stderr(Stdio::null());
         let sensor = Self(command.spawn().context("cannot start the sensor")?);
@@ -129,13 +129,13 @@ impl Sensor {
         Ok(sensor)
     }
 
-    fn health(&self, path: &str) -> Option<Value> {
+    pub(super) fn health(&self, path: &str) -> Option<Value> {
         let url = format!("http://127.0.0.1:8000{path}");
         serde_json::from_str(&process::stdout(within(SERVER).args(["curl", "-s", &url]))?).ok()
     }
 
     /// CPU time so far in ticks, and resident memory in kilobytes.
-    fn takes(&self) -> anyhow::Result<(f64, f64)> {
+    pub(super) fn takes(&self) -> anyhow::Result<(f64, f64)> {
         let folder = format!("/proc/{}", self.0.id());
         let stat = fs::read_to_string(format!("{folder}/stat")).context("the sensor is gone")?;
         let (_, fields) = stat.rsplit_once(") ").context("no fields in /proc/PID/stat")?;
@@ -170,7 +170,7 @@ fn received() -> anyhow::Result<f64> {
 
 fn measure(load: &Load) -> anyhow::Result<Vec<Figure>> {
     let _namespaces = Namespaces::build()?;
-    let sensor = Sensor::start(load.max_flows)?;
+    let sensor = Sensor::start(load.max_flows, &std::env::temp_dir().join("ml-ids-bench-live"))?;
     let seen = || -> anyhow::Result<f64> {
         let health = sensor.health("/health").context("the sensor does not answer")?;
         health.pointer("/sensor/packets/ingress/seen").and_then(Value::as_f64).context("no packets in /health")
