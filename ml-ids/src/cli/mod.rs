@@ -38,6 +38,7 @@ mod speed;
 mod state_dir;
 mod summary;
 mod tally;
+mod top;
 mod unpin;
 mod verdict_writer;
 mod wiring;
@@ -60,6 +61,7 @@ Examples:
   ml-ids block list                            what a sensor that runs with --block drops
   ml-ids alerts list                           the alerts that a sensor has kept
   ml-ids config example > ml-ids.toml          a configuration file to begin with
+  ml-ids top                                   what a running agent sees, live in the terminal
 
 RUST_LOG sets the log level (error, warn, info, debug); RUST_LOG=info,verdict=warn shows alerts only.";
 
@@ -95,6 +97,7 @@ enum Command {
     Completions(manual::CompletionArgs),
     #[command(hide = true)]
     Man(manual::ManArgs),
+    Top(top::Args),
     #[command(hide = true)]
     Bench(bench::Args),
 }
@@ -130,6 +133,7 @@ pub fn main() -> ExitCode {
         Command::Health(args) => health::run(&args),
         Command::Completions(args) => manual::completions(&args),
         Command::Man(args) => manual::man(&args),
+        Command::Top(args) => top::run(args),
         Command::Bench(args) => bench::run(&args),
     };
     let exit = result.unwrap_or_else(|error| {

@@ -16,7 +16,7 @@ struct Tool {
     package: &'static str,
 }
 
-const TOOLS: [Tool; 16] = [
+const TOOLS: [Tool; 17] = [
     Tool { program: "ip", package: "iproute2" },
     Tool { program: "ethtool", package: "ethtool" },
     Tool { program: "tcpdump", package: "tcpdump" },
@@ -28,6 +28,7 @@ const TOOLS: [Tool; 16] = [
     Tool { program: "dig", package: "bind9-dnsutils" },
     Tool { program: "nmap", package: "nmap" },
     Tool { program: "openssl", package: "openssl" },
+    Tool { program: "tmux", package: "tmux" },
     Tool { program: "slowhttptest", package: "slowhttptest" },
     // Large: 600 MB with their libraries.
     Tool { program: "chromium", package: "chromium" },
