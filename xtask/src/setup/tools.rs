@@ -16,7 +16,7 @@ struct Tool {
     package: &'static str,
 }
 
-const TOOLS: [Tool; 14] = [
+const TOOLS: [Tool; 15] = [
     Tool { program: "ip", package: "iproute2" },
     Tool { program: "ethtool", package: "ethtool" },
     Tool { program: "tcpdump", package: "tcpdump" },
@@ -29,6 +29,8 @@ const TOOLS: [Tool; 14] = [
     Tool { program: "nmap", package: "nmap" },
     Tool { program: "openssl", package: "openssl" },
     Tool { program: "slowhttptest", package: "slowhttptest" },
+    // Renders man pages.
+    Tool { program: "groff", package: "groff-base" },
     // Large: 600 MB with their libraries.
     Tool { program: "chromium", package: "chromium" },
     Tool { program: "chromedriver", package: "chromium-driver" },
