@@ -14,6 +14,7 @@ mod exit;
 mod extract;
 mod hangup;
 mod health;
+mod help;
 mod keep;
 mod load;
 mod logging;
