@@ -22,6 +22,10 @@ pub(crate) struct Arguments {
 enum Document {
     /// docs/ALERTS.md: the alerts of ten minutes of a scan and brute forces over benign traffic
     Alerts,
+    /// deploy/ml-ids.toml: a configuration file with every option as a comment
+    Config,
+    /// target/man: a man page of each command, for packages
+    Man,
     /// docs/images/page-*.png: the page on a telephone and on a screen, light and dark, with an alert open and without
     Page,
     /// docs/TROUBLESHOOTING.md: mistakes that people make, and what the program says
@@ -35,19 +39,39 @@ const PICTURE_BYTES: u64 = 250_000;
 pub(crate) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     match arguments.document {
         Document::Alerts => alerts()?,
+        Document::Config => config()?,
+        Document::Man => man()?,
         Document::Page => page()?,
         Document::Troubleshooting => troubleshooting()?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn alerts() -> anyhow::Result<()> {
+/// Builds the agent.
+fn agent() -> anyhow::Result<Command> {
     setup::build_tools()?;
     process::visible(&mut process::cargo(["build", "--package", "ml-ids"]))?;
+    Ok(Command::new(workspace::agent("debug")))
+}
+
+fn config() -> anyhow::Result<()> {
+    let output = agent()?.args(["config", "example"]).output().context("cannot start the agent")?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let path = workspace::root().join("deploy/ml-ids.toml");
+    fs::write(&path, output.stdout).with_context(|| format!("cannot write {}", path.display()))?;
+    println!("{} is made anew", path.display());
+    Ok(())
+}
+
+fn man() -> anyhow::Result<()> {
+    process::visible(agent()?.arg("man").arg(workspace::target().join("man")))
+}
+
+fn alerts() -> anyhow::Result<()> {
+    let mut command = agent()?;
     let capture = workspace::target().join("story.pcap");
     let story = workspace::root().join("tests/data/story.py");
     process::visible(Command::new("python3").arg(story).arg(&capture))?;
-    let mut command = Command::new(workspace::agent("debug"));
     let output = command.arg("score").arg(&capture).arg("--alerts").output().context("cannot start the agent")?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     fs::remove_file(&capture).with_context(|| format!("cannot remove {}", capture.display()))?;
