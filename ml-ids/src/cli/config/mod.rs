@@ -16,7 +16,7 @@ use std::{
     fs::File,
     io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
-    sync::OnceLock,
+    sync::{LazyLock, OnceLock},
 };
 
 use anyhow::Result;
@@ -184,7 +184,9 @@ fn locate_from(named: Option<&PathBuf>, usual: &Path) -> Option<PathBuf> {
 pub fn check_text(text: &str) -> Result<usize, Vec<String>> {
     static PROGRAM: LazyLock<Command> = LazyLock::new(parse::program);
     let settings = Settings::parse(text, &PROGRAM);
-    settings.map(|settings| settings.count()).map_err(|problems| problems.iter().map(ToString::to_string).collect())
+    settings
+        .map(|settings| settings.count())
+        .map_err(|problems| problems.iter().map(|problem| format!("line {}: {}", problem.line, problem.what)).collect())
 }
 
 /// Reads a file.
