@@ -46,6 +46,8 @@ mod wiring;
 
 use std::{env, path::PathBuf, process::ExitCode};
 
+pub use config::check_text as check_configuration;
+
 use clap::{FromArgMatches as _, Parser, Subcommand};
 use logging::LogFormat;
 

@@ -38,7 +38,7 @@ use crate::{
     respond::{BlockOptions, BlockState, Responder},
     sensor::{
         AttachMode, Drain, DrainReport, InterfacePattern, Options, PIN_DIRECTORY, Sensor, SensorError, SensorState,
-        Watch, default_interface,
+        Watch, default_interface, use_permitted,
     },
     sink::{self, Connected, Hub, Sinks},
 };
@@ -135,6 +135,10 @@ pub(super) struct Args {
 pub(super) fn run(args: Args) -> Result<Exit> {
     if args.dry_run {
         return dry_run::dry_run(args);
+    }
+    // Before there are other threads, which would not get them.
+    if let Err(error) = use_permitted() {
+        warn!("capabilities that the program's file permits are of no use: {error}");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
