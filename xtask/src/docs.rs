@@ -22,27 +22,94 @@ pub(crate) struct Arguments {
 enum Document {
     /// docs/ALERTS.md: the alerts of ten minutes of a scan and brute forces over benign traffic
     Alerts,
+    /// deploy/ml-ids.toml: a configuration file with every option as a comment
+    Config,
+    /// target/man: a man page of each command, for packages
+    Man,
+    /// docs/images/page-*.png: the page on a telephone and on a screen, light and dark, with an alert open and without
+    Page,
+    /// docs/TROUBLESHOOTING.md: mistakes that people make, and what the program says
+    Troubleshooting,
 }
+
+/// Largest picture in the repository, in bytes.
+const PICTURE_BYTES: u64 = 250_000;
 
 /// Builds the agent and makes a document's printed parts anew.
 pub(crate) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     match arguments.document {
         Document::Alerts => alerts()?,
+        Document::Config => config()?,
+        Document::Man => man()?,
+        Document::Page => page()?,
+        Document::Troubleshooting => troubleshooting()?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn alerts() -> anyhow::Result<()> {
+/// Builds the agent.
+fn agent() -> anyhow::Result<Command> {
     setup::build_tools()?;
     process::visible(&mut process::cargo(["build", "--package", "ml-ids"]))?;
+    Ok(Command::new(workspace::agent("debug")))
+}
+
+fn config() -> anyhow::Result<()> {
+    let output = agent()?.args(["config", "example"]).output().context("cannot start the agent")?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let path = workspace::root().join("deploy/ml-ids.toml");
+    fs::write(&path, output.stdout).with_context(|| format!("cannot write {}", path.display()))?;
+    println!("{} is made anew", path.display());
+    Ok(())
+}
+
+fn man() -> anyhow::Result<()> {
+    process::visible(agent()?.arg("man").arg(workspace::target().join("man")))
+}
+
+fn alerts() -> anyhow::Result<()> {
+    let mut command = agent()?;
     let capture = workspace::target().join("story.pcap");
     let story = workspace::root().join("tests/data/story.py");
     process::visible(Command::new("python3").arg(story).arg(&capture))?;
-    let mut command = Command::new(workspace::agent("debug"));
     let output = command.arg("score").arg(&capture).arg("--alerts").output().context("cannot start the agent")?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     fs::remove_file(&capture).with_context(|| format!("cannot remove {}", capture.display()))?;
     replace(&workspace::root().join("docs/ALERTS.md"), "story", &String::from_utf8(output.stdout)?)
+}
+
+/// The pictures come from the browser that tests the page: what is on them has been checked.
+fn page() -> anyhow::Result<()> {
+    setup::build_tools()?;
+    setup::browser()?;
+    let folder = workspace::root().join("docs/images");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    process::visible(&mut process::cargo(["build", "--package", "ml-ids"]))?;
+    let mut test = process::cargo(["test", "--package", "ml-ids-tests", "--test", "page", "--"]);
+    test.args(["--exact", "pictures_for_the_documents", "--ignored", "--nocapture"]).env("ML_IDS_PICTURES", &folder);
+    process::visible(&mut test)?;
+    let mut pictures = 0;
+    for entry in fs::read_dir(&folder)? {
+        let file = entry?;
+        if !file.file_name().to_string_lossy().starts_with("page-") {
+            continue;
+        }
+        let bytes = file.metadata()?.len();
+        ensure!(bytes < PICTURE_BYTES, "{} has {bytes} bytes, more than {PICTURE_BYTES}", file.path().display());
+        println!("{} is made anew, {bytes} bytes", file.path().display());
+        pictures += 1;
+    }
+    ensure!(pictures > 0, "there are no pictures; the test above says why it has skipped");
+    Ok(())
+}
+
+/// The test that compares the document writes it. Without root, or what `cargo xtask setup --tests` installs, it says what
+/// it has left as it was.
+fn troubleshooting() -> anyhow::Result<()> {
+    setup::build_tools()?;
+    process::visible(&mut process::cargo(["build", "--package", "ml-ids"]))?;
+    let mut test = process::cargo(["test", "--package", "ml-ids-tests", "--test", "mistakes", "--", "--nocapture"]);
+    process::visible(test.env("UPDATE_DOCS", "1"))
 }
 
 /// Puts `text` into the block of a document that stands after `<!-- NAME -->`.

@@ -6,9 +6,11 @@ mod docs;
 mod process;
 mod run;
 mod setup;
+mod soak;
 mod test;
 mod train;
 mod vm_test;
+mod wire;
 mod workspace;
 
 use std::process::ExitCode;
@@ -37,6 +39,8 @@ enum Command {
     Bench(bench::Arguments),
     /// Make the parts of documents anew that a program prints
     Docs(docs::Arguments),
+    /// Let the sensor run under load for long, then kill it again and again (needs root)
+    Soak(soak::Arguments),
     /// Boot the kernels of several Debian releases in emulated machines and run the sensor in each
     VmTest(vm_test::Arguments),
     /// Make what is handed to others: a tarball and a Debian package
@@ -51,6 +55,7 @@ fn main() -> ExitCode {
         Command::Train(arguments) => train::main(&arguments),
         Command::Bench(arguments) => bench::main(&arguments),
         Command::Docs(arguments) => docs::main(&arguments),
+        Command::Soak(arguments) => soak::main(&arguments),
         Command::VmTest(arguments) => vm_test::main(&arguments),
         Command::Dist(arguments) => dist::main(&arguments),
     };

@@ -36,6 +36,7 @@ mod predict;
 mod predict_body;
 mod predict_lines;
 mod predictor;
+mod preview;
 mod pulse;
 mod query;
 mod reload;
@@ -47,6 +48,7 @@ mod server;
 mod state;
 mod table;
 mod timed;
+mod timeline;
 mod tls;
 mod token;
 mod units;
@@ -66,8 +68,10 @@ pub use predictor::{
     ClassDetails, Contribution, Explanation, ModelCard, ModelDetails, ModelSource, ModelWatch, Prediction, Predictor,
     Refresh, ReloadError, ReloadStatus, Reloaded, ShadowHealth, SourceLooks,
 };
+pub use preview::{rows_of_json, rows_of_lines};
 pub use server::serve;
 pub use state::AppState;
+pub use timeline::{Totals, record};
 pub use tls::TlsError;
 pub use token::TokenError;
 pub use units::TimeUnit;

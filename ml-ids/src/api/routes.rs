@@ -11,6 +11,7 @@ use super::{
     error::{ApiError, quoted},
     features, flows, follow, health, index, metrics, model, openapi, predict, reload,
     state::AppState,
+    timeline,
 };
 
 /// Answers any request. Faults are answers too.
@@ -19,7 +20,10 @@ pub(crate) async fn answer(state: Arc<AppState>, request: Request<Incoming>) -> 
     let begun = state.requests.begin();
     let found = find(&method, &path);
     let endpoint = found.as_ref().ok().copied();
-    let response = match state.access.admit(&path, request.headers()).and(found) {
+    // The page is the same everywhere and asks for the token itself; what it shows comes from the other endpoints.
+    let is_page = endpoint == Some(Endpoint::Index) && index::wants_html(request.headers());
+    let admitted = if is_page { Ok(()) } else { state.access.admit(&path, request.headers()) };
+    let response = match admitted.and(found) {
         Ok(Endpoint::Features) => features::features(request.headers()),
         Ok(Endpoint::OpenApi) => openapi::openapi(request.headers()),
         Ok(Endpoint::Index) => index::index(request.headers()),
@@ -29,6 +33,7 @@ pub(crate) async fn answer(state: Arc<AppState>, request: Request<Incoming>) -> 
         Ok(Endpoint::Live) => health::live(),
         Ok(Endpoint::Ready) => health::ready(&state),
         Ok(Endpoint::Flows) => flows::flows(&state, &request).await.unwrap_or_else(refuse),
+        Ok(Endpoint::Timeline) => timeline::timeline(&state, request.uri().query()).unwrap_or_else(refuse),
         Ok(Endpoint::Model) => model::model(&state).unwrap_or_else(refuse),
         Ok(Endpoint::Metrics) => metrics::metrics(&state, request.headers()),
         Ok(Endpoint::Predict) => predict::predict(&state, request).await.unwrap_or_else(refuse),

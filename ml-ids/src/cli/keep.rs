@@ -39,7 +39,7 @@ pub(super) struct KeepArgs {
     model_refresh: Option<Duration>,
     /// A second model that scores the same flows and only reports where it disagrees, in /health and in the log
     #[arg(long, env = "ML_IDS_SHADOW", value_name = "SOURCE", help_heading = "Model")]
-    shadow: Option<Source>,
+    pub(super) shadow: Option<Source>,
 }
 
 /// The models of a running sensor.
@@ -88,7 +88,7 @@ impl Models {
             Some(source) => {
                 // The checksum is of the model that decides.
                 let options = args.keeper_options_of(source.clone())?.without_checksum();
-                let keeper = start(options).await.context("--shadow")?;
+                let keeper = start(options).await.context("--shadow cannot be used")?;
                 let live = keeper.handle().current();
                 let found = live.model.contract().profile;
                 if found != profile {

@@ -3,6 +3,8 @@
 //! The API comes first, so that `/health` tells the truth while the model loads; the model comes before the capture,
 //! because its profile decides where flows end.
 
+mod dry_run;
+
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -12,8 +14,8 @@ use std::{
 use anyhow::{Context as _, Result};
 use clap::{ArgAction, builder::FalseyValueParser};
 use log::{error, info, warn};
-use ml_ids_common::{Counters, FlowCounters};
-use tokio::{sync::watch, task::JoinHandle, time::interval};
+use ml_ids_common::{Counters, FlowCounters, Profile};
+use tokio::{sync, task::JoinHandle, time::interval};
 
 use super::{
     alerts_args,
@@ -52,7 +54,8 @@ Examples:
   ml-ids run -i eth0 --sink syslog+tcp://logs.example:601 --sink 'nats://bus.example/site?types=alert,stats'
   ml-ids run -i eth0 --ignore udp:53 --allow 10.0.0.0/8
   ml-ids run -i eth0 --block-dry-run           what would be blocked
-  ml-ids run -i eth0 --block --block-ttl 1h    block the sources of alerts";
+  ml-ids run -i eth0 --block --block-ttl 1h    block the sources of alerts
+  ml-ids run -i eth0 --dry-run                 what it would do, without doing it";
 
 /// Watch interfaces: count flows in the kernel, judge each when it ends, serve the API
 #[derive(clap::Args)]
@@ -92,8 +95,8 @@ pub(super) struct Args {
     /// the same options goes on with the same flows, and nothing goes by uncounted in between. `ml-ids unpin` removes them
     #[arg(long)]
     pin: bool,
-    /// Where to pin: a directory of a BPF file system
-    #[arg(long, value_name = "DIR", default_value = PIN_DIRECTORY, requires = "pin")]
+    /// Where --pin pins: a directory of a BPF file system
+    #[arg(long, value_name = "DIR", default_value = PIN_DIRECTORY)]
     pin_dir: PathBuf,
     /// Where positive_predictions.log, negative_predictions.log, eve.json and block_events.log go
     #[arg(long, value_name = "DIR", env = "LOG_DIR", default_value = "logs")]
@@ -119,12 +122,23 @@ pub(super) struct Args {
     model: ModelArgs,
     #[command(flatten)]
     keep: KeepArgs,
+    /// Say what would be attached, loaded, listened on and written, and what stands in the way; change nothing
+    ///
+    /// Ends with 0 if the sensor would start, else with the exit code that it would fail with.
+    #[arg(long)]
+    dry_run: bool,
 }
 
 /// Runs until SIGINT or SIGTERM.
 pub(super) fn run(args: Args) -> Result<Exit> {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("cannot start")?;
+    if args.dry_run {
+        return dry_run::dry_run(args);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start threads")?;
     let ended = runtime.block_on(watch_interfaces(args));
     // A model that is still loading, from a pipe that nobody writes for example, is not waited for.
     runtime.shutdown_background();
@@ -149,7 +163,7 @@ async fn watch_interfaces(mut args: Args) -> Result<Exit> {
     };
     let state = Arc::new(AppState::new(Limits::default(), args.listen.client_time_unit, true).with_access(access));
     reload_access(&state, &hangups);
-    let (stop_api, api_stopped) = watch::channel(false);
+    let (stop_api, api_stopped) = sync::watch::channel(false);
     let server = tokio::spawn(api::serve(listener, Arc::clone(&state), api_stopped));
 
     let loading = tokio::select! {
@@ -164,8 +178,10 @@ async fn watch_interfaces(mut args: Args) -> Result<Exit> {
         }
         Some(Ok(models)) => match start(&args, further, &models, &state, &hangups) {
             Ok(running) => {
+                let recording = api::record(&state);
                 // The sender lives as long as the process; an error would mean that it is ending anyway.
                 let _ = shutdown.wait_for(|stop| *stop).await;
+                recording.abort();
                 running.stop().await?;
                 Exit::Done
             }
@@ -200,9 +216,10 @@ struct Running {
     responder: Arc<Responder>,
 }
 
-fn start(args: &Args, further: Connected, models: &Models, state: &AppState, hangups: &Hangups) -> Result<Running> {
-    let options = Options {
-        profile: models.handle().current().model.contract().profile,
+/// How the sensor is set up for a model of this profile.
+fn options(args: &Args, profile: Profile) -> Options {
+    Options {
+        profile,
         decap: args.decap.tunnels(),
         max_flows: args.max_flows,
         ring_bytes: args.ring_bytes,
@@ -210,9 +227,17 @@ fn start(args: &Args, further: Connected, models: &Models, state: &AppState, han
         sweep_interval: args.sweep_interval,
         pin: args.pin.then(|| args.pin_dir.clone()),
         filter: args.response.filter(),
-    };
-    let watch = Watch { interfaces: args.interfaces.clone(), attach: args.attach, wait: args.wait_for_interface };
-    let sensor = Sensor::start(&watch, &options)?;
+    }
+}
+
+/// What is watched.
+fn watch(args: &Args) -> Watch {
+    Watch { interfaces: args.interfaces.clone(), attach: args.attach, wait: args.wait_for_interface }
+}
+
+fn start(args: &Args, further: Connected, models: &Models, state: &AppState, hangups: &Hangups) -> Result<Running> {
+    let options = options(args, models.handle().current().model.contract().profile);
+    let sensor = Sensor::start(&watch(args), &options)?;
     let (sensor_state, stats) = (sensor.state(), Arc::new(Stats::new(args.linger)));
     let names = Arc::clone(&sensor_state);
     let block = args.response.block();
@@ -228,11 +253,13 @@ fn start(args: &Args, further: Connected, models: &Models, state: &AppState, han
     );
     let reopened = Arc::clone(&hub);
     hangups.each(move || reopened.reopen());
-    let sinks = Sinks::new(Arc::clone(&hub), Arc::new(move |index| names.interface_name(index)), args.events.origin());
+    let alert_settings = args.alert_rules.settings();
+    let origin = args.events.origin(alert_settings.severities.clone());
+    let sinks = Sinks::new(Arc::clone(&hub), Arc::new(move |index| names.interface_name(index)), origin);
     let block = block.map(|options| sensor.filter_maps().map(|maps| (options, maps))).transpose()?;
     let responder = Arc::new(Responder::start(args.response.allow(), block, &hub)?);
     let drift = Arc::new(DriftWatch::default());
-    let desk = Desk::open(args.alert_rules.settings(), args.alerts_kept.store(), Arc::clone(&hub))
+    let desk = Desk::open(alert_settings, args.alerts_kept.store(), Arc::clone(&hub))
         .context("cannot start the thread of the alert store")?;
     let board = desk.board();
     let (pipeline, batches) = Pipeline::start(
@@ -337,12 +364,16 @@ impl Running {
         let (lost, lost_packets) =
             (flows.lost_ring_full - before.lost_ring_full, flows.lost_packets - before.lost_packets);
         if lost > 0 {
-            warn!("{lost} flows with {lost_packets} packets were lost because the ring buffer was full");
+            warn!(
+                "{lost} flows with {lost_packets} packets were lost because the ring buffer was full; make it larger with --ring-bytes"
+            );
         }
         let (evicted, evicted_packets) =
             (flows.evicted - before.evicted, flows.evicted_packets - before.evicted_packets);
         if evicted > 0 {
-            warn!("{evicted} flows with {evicted_packets} packets made room in a full flow table without being judged");
+            warn!(
+                "{evicted} flows with {evicted_packets} packets made room in a full flow table without being judged; make it larger with --max-flows"
+            );
         }
         Ok(())
     }
@@ -376,14 +407,14 @@ fn close_books(counters: &Counters, report: &DrainReport, verdicts: &StatsSnapsh
     } else {
         error!(
             "the books do not balance: {opened} flows opened and {ended} ended, {emitted} left the kernel, {arrived} \
-             arrived and {judged} were judged; ingress {:?}, egress {:?}",
+             arrived and {judged} were judged; ingress {:?}, egress {:?}; please report this",
             counters.ingress, counters.egress
         );
     }
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
-    let value: f64 = text.parse().map_err(|_| format!("{text} is not a number of seconds"))?;
+    let value: f64 = text.parse().map_err(|_| format!("{text} is not a number of seconds; write 0.5 or 2"))?;
     let duration = Duration::try_from_secs_f64(value).map_err(|error| error.to_string())?;
     let (least, most) = (Duration::from_millis(10), Duration::from_secs(120));
     if duration < least || duration > most {
@@ -393,7 +424,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 }
 
 fn ring_bytes(text: &str) -> Result<u32, String> {
-    let bytes: u32 = text.parse().map_err(|_| format!("{text} is not a number of bytes"))?;
+    let bytes: u32 = text.parse().map_err(|_| format!("{text} is not a number of bytes; write 4194304 for 4 MiB"))?;
     if !bytes.is_power_of_two() || !(65_536..=1 << 30).contains(&bytes) {
         return Err("must be a power of two from 65536 to 1073741824".to_owned());
     }

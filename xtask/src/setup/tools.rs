@@ -16,7 +16,7 @@ struct Tool {
     package: &'static str,
 }
 
-const TOOLS: [Tool; 12] = [
+const TOOLS: [Tool; 16] = [
     Tool { program: "ip", package: "iproute2" },
     Tool { program: "ethtool", package: "ethtool" },
     Tool { program: "tcpdump", package: "tcpdump" },
@@ -29,8 +29,13 @@ const TOOLS: [Tool; 12] = [
     Tool { program: "nmap", package: "nmap" },
     Tool { program: "openssl", package: "openssl" },
     Tool { program: "slowhttptest", package: "slowhttptest" },
+    // Large: 600 MB with their libraries.
+    Tool { program: "chromium", package: "chromium" },
+    Tool { program: "chromedriver", package: "chromium-driver" },
     // Judges the unit file. Not `systemd-sysv`, which would make it the machine's first process.
     Tool { program: "systemd-analyze", package: "systemd" },
+    Tool { program: "jq", package: "jq" },
+    Tool { program: "script", package: "bsdutils" },
 ];
 
 /// Installs the missing ones.
@@ -56,7 +61,8 @@ fn provide_s3() -> anyhow::Result<()> {
     process::twice(&mut install)
 }
 
-fn provide_packaged() -> anyhow::Result<()> {
+/// Installs the missing ones that have a package.
+pub(super) fn provide_packaged() -> anyhow::Result<()> {
     let missing: Vec<&Tool> = TOOLS.iter().filter(|tool| process::find(tool.program).is_none()).collect();
     if missing.is_empty() {
         return Ok(());

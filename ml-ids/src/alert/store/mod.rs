@@ -65,6 +65,8 @@ pub struct StoreHealth {
     pub removed: u64,
     /// Files that were found damaged and moved aside.
     pub corrupt: u64,
+    /// Rows met so far that are no alerts, and are left out of what is read.
+    pub unreadable: usize,
     /// Why it cannot be written now.
     pub failing: Option<String>,
 }
@@ -133,7 +135,9 @@ impl Store {
     pub fn finish(self) {
         drop(self.sender);
         if self.thread.join().is_err() {
-            log::error!("the thread of the alert store ended with a panic; alerts may be missing from it");
+            log::error!(
+                "the thread of the alert store ended with a panic; alerts may be missing from it, restart the sensor and report this with the lines above"
+            );
         }
     }
 }
