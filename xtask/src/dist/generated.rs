@@ -86,7 +86,9 @@ fn set(text: &str, section: &str, name: &str, value: &str) -> anyhow::Result<Str
     let setting = format!("{name} = \"{value}\"");
     match lines.iter().take(end).skip(begin).position(is_option) {
         Some(after) => lines.splice(begin + after..=begin + after, [setting]),
-        None if lines.iter().take_while(|line| !is_heading(line)).any(is_option) => lines.splice(begin + 1..begin + 1, [setting]),
+        None if lines.iter().take_while(|line| !is_heading(line)).any(is_option) => {
+            lines.splice(begin + 1..begin + 1, [setting])
+        }
         None => bail!("the example of a configuration file has no line for {name}"),
     };
     Ok(lines.join("\n") + "\n")
