@@ -1,5 +1,7 @@
 //! `cargo xtask docs`: the parts of documents that a program prints, printed anew.
 
+mod demo;
+
 use std::{
     fs,
     path::Path,
@@ -20,14 +22,17 @@ pub(crate) struct Arguments {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Document {
-    /// docs/ALERTS.md: the alerts of ten minutes of a scan and brute forces over benign traffic
+    /// docs/ALERTS.md: the alerts of ten minutes of a scan, brute forces and a flood over benign traffic
     Alerts,
+    /// ml-ids/assets/demo.pcap.zst: those ten minutes, for `ml-ids demo`
+    Demo,
 }
 
 /// Builds the agent and makes a document's printed parts anew.
 pub(crate) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     match arguments.document {
         Document::Alerts => alerts()?,
+        Document::Demo => demo::main()?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -35,9 +40,7 @@ pub(crate) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 fn alerts() -> anyhow::Result<()> {
     setup::build_tools()?;
     process::visible(&mut process::cargo(["build", "--package", "ml-ids"]))?;
-    let capture = workspace::target().join("story.pcap");
-    let story = workspace::root().join("tests/data/story.py");
-    process::visible(Command::new("python3").arg(story).arg(&capture))?;
+    let capture = demo::make()?;
     let mut command = Command::new(workspace::agent("debug"));
     let output = command.arg("score").arg(&capture).arg("--alerts").output().context("cannot start the agent")?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

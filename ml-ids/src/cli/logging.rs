@@ -16,9 +16,9 @@ pub(super) enum LogFormat {
     Json,
 }
 
-/// Starts the log; `RUST_LOG` chooses what is in it.
-pub(super) fn start(format: LogFormat) {
-    let mut builder = Builder::from_env(Env::default().default_filter_or("info"));
+/// Starts the log; `RUST_LOG` chooses what is in it, else `filter`.
+pub(super) fn start(format: LogFormat, filter: &str) {
+    let mut builder = Builder::from_env(Env::default().default_filter_or(filter));
     if format == LogFormat::Json {
         builder.format(|buffer, record| {
             let message = record.args().to_string();

@@ -8,10 +8,12 @@ mod bench;
 mod block;
 mod csv_rows;
 mod decap;
+mod demo;
 mod events;
 mod exit;
 mod extract;
 mod hangup;
+mod judging;
 mod keep;
 mod load;
 mod logging;
@@ -40,6 +42,7 @@ use logging::LogFormat;
 
 const EXAMPLES: &str = "\
 Examples:
+  ml-ids demo                                  see what it does: needs no privileges and no network
   ml-ids run -i eth0                           watch eth0, serve the API on 127.0.0.1:8000
   ml-ids serve                                 the API alone, no capture, no privileges
   ml-ids extract capture.pcap -o flows.csv     78 features of every flow
@@ -66,6 +69,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Demo(demo::Args),
     Run(Box<run::Args>),
     Serve(serve::Args),
     Extract(extract::Args),
@@ -82,8 +86,9 @@ enum Command {
 #[must_use]
 pub fn main() -> ExitCode {
     let Cli { log_format, command } = parse();
-    logging::start(log_format);
+    logging::start(log_format, if matches!(command, Command::Demo(_)) { demo::LOG_FILTER } else { "info" });
     let result = match command {
+        Command::Demo(args) => demo::run(&args),
         Command::Run(args) => run::run(*args),
         Command::Serve(args) => serve::run(args),
         Command::Extract(args) => extract::run(&args),

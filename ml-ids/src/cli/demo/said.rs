@@ -1,0 +1,139 @@
+//! What the demonstration tells whoever has started it.
+
+use std::{io, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+use tokio::sync::broadcast::{Receiver, error::RecvError};
+
+use super::{Args, capture::Recording};
+use crate::{
+    alert::{
+        Board, Severity,
+        store::{Filter, MOST_ROWS, Stored},
+    },
+    cli::alerts_print::{AlertFormat, Printer, plain},
+    detect::StatsSnapshot,
+    offline::{ReplayState, Speed},
+    sink::Event,
+};
+
+/// What is about to happen, and where to look.
+pub(super) fn begin(recording: &Recording, args: &Args, url: &str) {
+    let pace = match args.speed {
+        Speed::Times(times) => format!("{times} times as fast as recorded"),
+        Speed::Max => "as fast as its flows are judged".to_owned(),
+    };
+    let name = recording.name();
+    eprintln!("demo: {name}, replayed {pace}, by everything that `ml-ids run` puts behind an interface");
+    eprintln!("demo: look at {url} in a browser, or at");
+    eprintln!("        ml-ids top --url {url}");
+    eprintln!("        curl -s {url}/alerts");
+    eprintln!("demo: alerts as they are opened; Ctrl-C ends it");
+}
+
+/// Says each alert that is opened, for as long as there are any to come.
+pub(super) async fn alerts(mut alerts: Receiver<Event>) {
+    loop {
+        match alerts.recv().await {
+            Ok(event) => {
+                if let Some(line) = serde_json::from_str(event.line()).ok().as_ref().and_then(opened) {
+                    eprintln!("{line}");
+                }
+            }
+            // What was missed is in the table at the end.
+            Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+/// The line of an alert that has been opened.
+fn opened(event: &Value) -> Option<String> {
+    let alert = &event["alert"];
+    if alert["change"] != "opened" {
+        return None;
+    }
+    let time = event["timestamp"].as_str()?.get(11..19)?;
+    let number = u8::try_from(alert["severity"].as_u64()?).ok()?;
+    let severity = Severity::try_from(number).ok()?;
+    let techniques = alert["metadata"]["mitre_technique_name"].as_array();
+    let techniques: Vec<&str> = techniques.into_iter().flatten().filter_map(Value::as_str).collect();
+    let techniques = techniques.join(", ").replace('_', " ");
+    let meant = if techniques.is_empty() { String::new() } else { format!(" ({techniques})") };
+    Some(plain(&format!("{time}  {severity:<6}  {}{meant}", alert["title"].as_str()?)))
+}
+
+/// What there was, in a line.
+pub(super) fn over(state: &ReplayState, verdicts: &StatsSnapshot, took: Duration) {
+    let counters = state.counters();
+    eprintln!(
+        "demo: {} packets in {} flows in {:.0} s; {} flows were judged and {} of them are part of alerts:",
+        counters.ingress.seen,
+        counters.flows.opened,
+        took.as_secs_f64(),
+        verdicts.scored,
+        verdicts.alerts
+    );
+}
+
+/// Where to go from here.
+pub(super) fn goes_on(url: &str) {
+    eprintln!("demo: the capture is over and {url} stays; Ctrl-C ends it, and --loop would go on");
+}
+
+/// The alerts, the oldest first. Reads a file.
+///
+/// # Errors
+/// When the store cannot be read.
+pub(super) async fn found(board: &Arc<Board>) -> Result<Vec<Stored>> {
+    let board = Arc::clone(board);
+    let listed = tokio::task::spawn_blocking(move || {
+        board.list(&Filter { limit: MOST_ROWS, ..Filter::default() }).map(|page| page.alerts)
+    });
+    let mut found = listed.await.context("the alerts could not be listed")??;
+    found.reverse();
+    Ok(found)
+}
+
+/// Writes the alerts to standard output, as `ml-ids alerts list` does.
+///
+/// # Errors
+/// When it cannot be written.
+pub(super) fn table(found: &[Stored]) -> Result<()> {
+    let mut printer = Printer::new(io::stdout().lock(), AlertFormat::Table)?;
+    for stored in found {
+        printer.print(stored)?;
+    }
+    Ok(printer.finish()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_alert_that_is_opened_is_one_line_and_obeyed_by_no_terminal() {
+        let event = |change: &str, title: &str| {
+            json!({
+                "timestamp": "2026-11-27T11:22:33.000001+0000",
+                "alert": {
+                    "change": change,
+                    "severity": 3,
+                    "title": title,
+                    "metadata": {"mitre_technique_name": ["Network_Service_Discovery", "Active_Scanning"]},
+                },
+            })
+        };
+        let line = opened(&event("opened", "Portscan: a against b, port 1")).unwrap();
+        assert_eq!(
+            line,
+            "11:22:33  low     Portscan: a against b, port 1 (Network Service Discovery, Active Scanning)"
+        );
+        assert_eq!(opened(&event("grown", "x")), None);
+        assert!(!opened(&event("opened", "\u{1b}[2J\n")).unwrap().contains(char::is_control));
+        assert_eq!(opened(&json!({})), None);
+    }
+}
