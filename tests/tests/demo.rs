@@ -86,12 +86,9 @@ fn counts(alerts: &[Value]) -> BTreeMap<String, u64> {
 fn expected() -> Result<BTreeMap<String, u64>> {
     let capture = root().join("ml-ids/assets/demo.pcap.zst");
     let capture = capture.to_string_lossy();
-    let made = run(
-        Command::new(binary()?).args(["score", &capture, "--alerts", "--alert-format", "jsonl"]),
-        b"",
-        PATIENCE,
-    )?
-    .expect(0)?;
+    let made =
+        run(Command::new(binary()?).args(["score", &capture, "--alerts", "--alert-format", "jsonl"]), b"", PATIENCE)?
+            .expect(0)?;
     let alerts: Vec<Value> = made.text()?.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
     Ok(counts(&alerts))
 }
@@ -173,6 +170,9 @@ fn the_capture_in_the_program_is_the_one_that_the_story_writes() -> Result<()> {
     run(Command::new("python3").arg(fixture("story.py")).arg(&capture), b"", LIMIT)?.expect(0)?;
     let mut packed = Vec::new();
     std::io::copy(&mut unpack(fs::File::open(root().join("ml-ids/assets/demo.pcap.zst"))?)?, &mut packed)?;
-    ensure!(packed == fs::read(&capture)?, "ml-ids/assets/demo.pcap.zst is stale; `cargo xtask docs demo` makes it anew");
+    ensure!(
+        packed == fs::read(&capture)?,
+        "ml-ids/assets/demo.pcap.zst is stale; `cargo xtask docs demo` makes it anew"
+    );
     Ok(())
 }

@@ -34,8 +34,8 @@ use crate::{
     api::{self, AppState, Limits},
     respond::{BlockOptions, BlockState, Responder},
     sensor::{
-        AttachMode, Drain, InterfacePattern, Options, PIN_DIRECTORY, Sensor, SensorError, SensorState,
-        Watch, default_interface,
+        AttachMode, Drain, InterfacePattern, Options, PIN_DIRECTORY, Sensor, SensorError, SensorState, Watch,
+        default_interface,
     },
     sink::{self, Connected, Hub},
 };

@@ -93,7 +93,8 @@ mod tests {
         let (there, back) = (packet(ends.0, ends.1), packet(ends.1, ends.0));
         assert_eq!(there.key, back.key);
         assert_ne!(there.from_b, back.from_b);
-        let source = if there.from_b { (there.key.addr_b, there.key.port_b) } else { (there.key.addr_a, there.key.port_a) };
+        let source =
+            if there.from_b { (there.key.addr_b, there.key.port_b) } else { (there.key.addr_a, there.key.port_a) };
         assert_eq!((source.0.to_ip(4).to_string().as_str(), source.1), ("203.0.113.3", 4000));
     }
 

@@ -82,11 +82,7 @@ impl ReplaySensor {
     ///
     /// # Errors
     /// When the thread cannot be started.
-    pub fn start(
-        capture: OpenCapture,
-        options: ReplayOptions,
-        sink: SyncSender<Vec<FlowRecord>>,
-    ) -> io::Result<Self> {
+    pub fn start(capture: OpenCapture, options: ReplayOptions, sink: SyncSender<Vec<FlowRecord>>) -> io::Result<Self> {
         let ReplayOptions { profile, speed, again } = options;
         let state = Arc::new(ReplayState {
             table: Mutex::new(Table { replay: Replay::new(profile), clock_us: 0 }),
@@ -105,9 +101,8 @@ impl ReplaySensor {
             pace: None,
             swept: Swept { clock_us: 0, next: Instant::now() },
         };
-        let thread = thread::Builder::new()
-            .name("ml-ids-replay".to_owned())
-            .spawn(move || worker.run(capture, again))?;
+        let thread =
+            thread::Builder::new().name("ml-ids-replay".to_owned()).spawn(move || worker.run(capture, again))?;
         Ok(Self { thread, stop, state })
     }
 
@@ -329,11 +324,7 @@ impl Worker {
     }
 
     /// Does something with the flows when it is that time for the capture; those that end are on their way then.
-    fn at<T>(
-        &mut self,
-        clock_us: u64,
-        act: impl FnOnce(&mut Replay, Emit<'_>) -> Result<T, Infallible>,
-    ) -> T {
+    fn at<T>(&mut self, clock_us: u64, act: impl FnOnce(&mut Replay, Emit<'_>) -> Result<T, Infallible>) -> T {
         let Self { state, records, taken, .. } = self;
         let now_us = now_us();
         let mut table = state.table();

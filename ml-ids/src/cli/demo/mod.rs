@@ -125,14 +125,12 @@ async fn demo(args: &Args) -> Result<Exit> {
         over = over.wait_for(|over| *over) => over.is_ok(),
         _ = shutdown.wait_for(|stop| *stop) => false,
     };
-    if is_over {
+    if is_over && !args.once {
         running.settle().await;
-        if !args.once {
-            running.tell().await?;
-            said::goes_on(&url);
-            // The sender lives as long as the process.
-            let _ = shutdown.wait_for(|stop| *stop).await;
-        }
+        running.tell().await?;
+        said::goes_on(&url);
+        // The sender lives as long as the process.
+        let _ = shutdown.wait_for(|stop| *stop).await;
     }
     let exit = running.stop(args.once).await?;
     // Without receivers the server has ended already.

@@ -1,6 +1,6 @@
 //! What the demonstration tells whoever has started it.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, io, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
@@ -18,6 +18,9 @@ use crate::{
     sink::Event,
 };
 
+/// Alerts about many that are remembered.
+const MOST_SAID: usize = 1024;
+
 /// What is about to happen, and where to look.
 pub(super) fn begin(recording: &Recording, args: &Args, url: &str) {
     let pace = match args.speed {
@@ -32,12 +35,13 @@ pub(super) fn begin(recording: &Recording, args: &Args, url: &str) {
     eprintln!("demo: alerts as they are opened; Ctrl-C ends it");
 }
 
-/// Says each alert that is opened, for as long as there are any to come.
+/// Says each alert that is opened, and each that others have become part of, for as long as there are any to come.
 pub(super) async fn alerts(mut alerts: Receiver<Event>) {
+    let mut said = Said::default();
     loop {
         match alerts.recv().await {
             Ok(event) => {
-                if let Some(line) = serde_json::from_str(event.line()).ok().as_ref().and_then(opened) {
+                if let Some(line) = serde_json::from_str(event.line()).ok().and_then(|event| said.line(&event)) {
                     eprintln!("{line}");
                 }
             }
@@ -48,20 +52,38 @@ pub(super) async fn alerts(mut alerts: Receiver<Event>) {
     }
 }
 
-/// The line of an alert that has been opened.
-fn opened(event: &Value) -> Option<String> {
-    let alert = &event["alert"];
-    if alert["change"] != "opened" {
-        return None;
+/// Alerts that have been said to be about many.
+#[derive(Default)]
+struct Said(BTreeSet<u64>);
+
+impl Said {
+    /// The line of a change, if it is worth one.
+    fn line(&mut self, event: &Value) -> Option<String> {
+        let alert = &event["alert"];
+        let many = ["sources", "targets"].iter().any(|side| alert[side]["count"].as_u64() > Some(1));
+        let folded = if alert["change"] == "opened" {
+            ""
+        } else if many && alert["state"] == "open" && self.is_first(alert["id"].as_u64()?) {
+            ": what came before is part of it"
+        } else {
+            return None;
+        };
+        let time = event["timestamp"].as_str()?.get(11..19)?;
+        let severity = Severity::try_from(u8::try_from(alert["severity"].as_u64()?).ok()?).ok()?;
+        let techniques = alert["metadata"]["mitre_technique_name"].as_array();
+        let techniques: Vec<&str> = techniques.into_iter().flatten().filter_map(Value::as_str).collect();
+        let techniques = techniques.join(", ").replace('_', " ");
+        let meant = if techniques.is_empty() { String::new() } else { format!(" ({techniques})") };
+        Some(plain(&format!("{time}  {severity:<6}  {}{meant}{folded}", alert["title"].as_str()?)))
     }
-    let time = event["timestamp"].as_str()?.get(11..19)?;
-    let number = u8::try_from(alert["severity"].as_u64()?).ok()?;
-    let severity = Severity::try_from(number).ok()?;
-    let techniques = alert["metadata"]["mitre_technique_name"].as_array();
-    let techniques: Vec<&str> = techniques.into_iter().flatten().filter_map(Value::as_str).collect();
-    let techniques = techniques.join(", ").replace('_', " ");
-    let meant = if techniques.is_empty() { String::new() } else { format!(" ({techniques})") };
-    Some(plain(&format!("{time}  {severity:<6}  {}{meant}", alert["title"].as_str()?)))
+
+    /// Whether this is the first time; there are more alerts than are remembered only where that no longer matters.
+    fn is_first(&mut self, id: u64) -> bool {
+        while self.0.len() >= MOST_SAID {
+            self.0.pop_first();
+        }
+        self.0.insert(id)
+    }
 }
 
 /// What there was, in a line.
@@ -114,26 +136,37 @@ mod tests {
 
     use super::*;
 
+    fn event(change: &str, title: &str, targets: u64) -> Value {
+        json!({
+            "timestamp": "2026-11-27T11:22:33.000001+0000",
+            "alert": {
+                "id": 7,
+                "change": change,
+                "state": "open",
+                "severity": 3,
+                "title": title,
+                "targets": {"count": targets},
+                "metadata": {"mitre_technique_name": ["Network_Service_Discovery", "Active_Scanning"]},
+            },
+        })
+    }
+
     #[test]
     fn an_alert_that_is_opened_is_one_line_and_obeyed_by_no_terminal() {
-        let event = |change: &str, title: &str| {
-            json!({
-                "timestamp": "2026-11-27T11:22:33.000001+0000",
-                "alert": {
-                    "change": change,
-                    "severity": 3,
-                    "title": title,
-                    "metadata": {"mitre_technique_name": ["Network_Service_Discovery", "Active_Scanning"]},
-                },
-            })
-        };
-        let line = opened(&event("opened", "Portscan: a against b, port 1")).unwrap();
+        let line = |event| Said::default().line(&event);
         assert_eq!(
-            line,
+            line(event("opened", "Portscan: a against b, port 1", 1)).unwrap(),
             "11:22:33  low     Portscan: a against b, port 1 (Network Service Discovery, Active Scanning)"
         );
-        assert_eq!(opened(&event("grown", "x")), None);
-        assert!(!opened(&event("opened", "\u{1b}[2J\n")).unwrap().contains(char::is_control));
-        assert_eq!(opened(&json!({})), None);
+        assert_eq!(line(event("grown", "x", 1)), None);
+        assert!(!line(event("opened", "\u{1b}[2J\n", 1)).unwrap().contains(char::is_control));
+        assert_eq!(line(json!({})), None);
+    }
+
+    #[test]
+    fn that_alerts_have_become_one_is_said_once() {
+        let mut said = Said::default();
+        assert!(said.line(&event("grown", "Portscan: a against 4 hosts", 4)).unwrap().contains("part of it"));
+        assert_eq!(said.line(&event("grown", "Portscan: a against 5 hosts", 5)), None);
     }
 }

@@ -69,8 +69,7 @@ impl Replay {
             let rehash = |index: &u32| flows.get(*index as usize).map_or(0, |Slot(flow)| hash(hasher, &flow.key));
             table.insert_unique(hash(hasher, &flow.key), index, rehash);
         }
-        table.shrink_to(flows.len(), |index| {
-            flows.get(*index as usize).map_or(0, |Slot(flow)| hash(hasher, &flow.key))
-        });
+        table
+            .shrink_to(flows.len(), |index| flows.get(*index as usize).map_or(0, |Slot(flow)| hash(hasher, &flow.key)));
     }
 }

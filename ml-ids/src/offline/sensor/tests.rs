@@ -35,7 +35,9 @@ fn wait_over(sensor: &ReplaySensor) {
 fn features(records: &[FlowRecord]) -> Vec<String> {
     let mut rows: Vec<_> = records
         .iter()
-        .map(|record| format!("{:?} {:?} {:?}", record.source(), record.destination(), compute(record, Profile::Cns2022)))
+        .map(|record| {
+            format!("{:?} {:?} {:?}", record.source(), record.destination(), compute(record, Profile::Cns2022))
+        })
         .collect();
     rows.sort_unstable();
     rows
