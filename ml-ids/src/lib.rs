@@ -13,6 +13,7 @@ pub mod features;
 pub mod histogram;
 pub mod model;
 pub mod offline;
+mod page;
 pub mod respond;
 pub mod sensor;
 pub mod sink;

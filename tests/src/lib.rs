@@ -2,6 +2,7 @@
 //! of network namespaces with what measures in them.
 
 pub mod agent;
+pub mod browser;
 pub mod fever;
 pub mod flows;
 pub mod lab;

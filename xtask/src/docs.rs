@@ -26,13 +26,22 @@ enum Document {
     Alerts,
     /// ml-ids/assets/demo.pcap.zst: those ten minutes, for `ml-ids demo`
     Demo,
+    /// docs/images/page-*.png: the page on a telephone and on a screen, light and dark, with an alert open and without
+    Page,
+    /// docs/TROUBLESHOOTING.md: mistakes that people make, and what the program says
+    Troubleshooting,
 }
+
+/// Largest picture in the repository, in bytes.
+const PICTURE_BYTES: u64 = 250_000;
 
 /// Builds the agent and makes a document's printed parts anew.
 pub(crate) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     match arguments.document {
         Document::Alerts => alerts()?,
         Document::Demo => demo::main()?,
+        Document::Page => page()?,
+        Document::Troubleshooting => troubleshooting()?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -46,6 +55,40 @@ fn alerts() -> anyhow::Result<()> {
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     fs::remove_file(&capture).with_context(|| format!("cannot remove {}", capture.display()))?;
     replace(&workspace::root().join("docs/ALERTS.md"), "story", &String::from_utf8(output.stdout)?)
+}
+
+/// The pictures come from the browser that tests the page: what is on them has been checked.
+fn page() -> anyhow::Result<()> {
+    setup::build_tools()?;
+    setup::browser()?;
+    let folder = workspace::root().join("docs/images");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    process::visible(&mut process::cargo(["build", "--package", "ml-ids"]))?;
+    let mut test = process::cargo(["test", "--package", "ml-ids-tests", "--test", "page", "--"]);
+    test.args(["--exact", "pictures_for_the_documents", "--ignored", "--nocapture"]).env("ML_IDS_PICTURES", &folder);
+    process::visible(&mut test)?;
+    let mut pictures = 0;
+    for entry in fs::read_dir(&folder)? {
+        let file = entry?;
+        if !file.file_name().to_string_lossy().starts_with("page-") {
+            continue;
+        }
+        let bytes = file.metadata()?.len();
+        ensure!(bytes < PICTURE_BYTES, "{} has {bytes} bytes, more than {PICTURE_BYTES}", file.path().display());
+        println!("{} is made anew, {bytes} bytes", file.path().display());
+        pictures += 1;
+    }
+    ensure!(pictures > 0, "there are no pictures; the test above says why it has skipped");
+    Ok(())
+}
+
+/// The test that compares the document writes it. Without root, or what `cargo xtask setup --tests` installs, it says what
+/// it has left as it was.
+fn troubleshooting() -> anyhow::Result<()> {
+    setup::build_tools()?;
+    process::visible(&mut process::cargo(["build", "--package", "ml-ids"]))?;
+    let mut test = process::cargo(["test", "--package", "ml-ids-tests", "--test", "mistakes", "--", "--nocapture"]);
+    process::visible(test.env("UPDATE_DOCS", "1"))
 }
 
 /// Puts `text` into the block of a document that stands after `<!-- NAME -->`.

@@ -1,13 +1,16 @@
-//! The front door: `cargo xtask setup`, `run`, `test`, `train`, `bench`, `docs`, `vm-test`.
+//! The front door: `cargo xtask setup`, `run`, `test`, `train`, `bench`, `docs`, `vm-test`, `dist`.
 
 mod bench;
+mod dist;
 mod docs;
 mod process;
 mod run;
 mod setup;
+mod soak;
 mod test;
 mod train;
 mod vm_test;
+mod wire;
 mod workspace;
 
 use std::process::ExitCode;
@@ -36,8 +39,12 @@ enum Command {
     Bench(bench::Arguments),
     /// Make the parts of documents anew that a program prints
     Docs(docs::Arguments),
+    /// Let the sensor run under load for long, then kill it again and again (needs root)
+    Soak(soak::Arguments),
     /// Boot the kernels of several Debian releases in emulated machines and run the sensor in each
     VmTest(vm_test::Arguments),
+    /// Make what is handed to others: a tarball and a Debian package
+    Dist(dist::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -48,7 +55,9 @@ fn main() -> ExitCode {
         Command::Train(arguments) => train::main(&arguments),
         Command::Bench(arguments) => bench::main(&arguments),
         Command::Docs(arguments) => docs::main(&arguments),
+        Command::Soak(arguments) => soak::main(&arguments),
         Command::VmTest(arguments) => vm_test::main(&arguments),
+        Command::Dist(arguments) => dist::main(&arguments),
     };
     // Not returned: a person at the front door is not shown a backtrace.
     outcome.unwrap_or_else(|error| {

@@ -115,7 +115,10 @@ pub static ROUTES: [Route; 13] = [
         summary: "this greeting",
         parameters: &[],
         body: &[],
-        answers: &[ok("a page for who asks for HTML", &[Media(JSON, "Greeting"), Media("text/html", "Text")])],
+        answers: &[
+            ok("the page for who asks for HTML", &[Media(JSON, "Greeting"), Media("text/html", "Text")]),
+            UNCHANGED,
+        ],
     },
     Route {
         method: Method::GET,

@@ -30,15 +30,8 @@ impl Fixed {
 
     /// The document, or 304 for a client that has it.
     pub(crate) fn answer(&self, headers: &HeaderMap) -> Answer {
-        let known = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-        let is_known = known.flat_map(|value| value.split(',')).any(|tag| {
-            let tag = tag.trim();
-            tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == self.tag
-        });
-        let mut answer = if is_known {
-            let mut answer = Answer::new(Content::Whole(Bytes::new()));
-            *answer.status_mut() = StatusCode::NOT_MODIFIED;
-            answer
+        let mut answer = if is_known(headers, &self.tag) {
+            unchanged()
         } else {
             typed(StatusCode::OK, "application/json", Content::Whole(self.bytes.clone()))
         };
@@ -49,4 +42,18 @@ impl Fixed {
         }
         answer
     }
+}
+
+/// Whether the client has what has this entity tag.
+pub(super) fn is_known(headers: &HeaderMap, tag: &str) -> bool {
+    let known = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    let strong = |tag: &str| tag.strip_prefix("W/").unwrap_or(tag).to_owned();
+    known.flat_map(|value| value.split(',')).any(|known| known.trim() == "*" || strong(known.trim()) == strong(tag))
+}
+
+/// 304.
+pub(super) fn unchanged() -> Answer {
+    let mut answer = Answer::new(Content::Whole(Bytes::new()));
+    *answer.status_mut() = StatusCode::NOT_MODIFIED;
+    answer
 }

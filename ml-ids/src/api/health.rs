@@ -1,6 +1,6 @@
 //! `GET /health`, `/health/live` and `/health/ready`, and the seam through which the sensor tells how it is.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use hyper::StatusCode;
 use serde::Serialize;
@@ -15,7 +15,7 @@ use super::{
 use crate::{
     detect::{TimingShapes, drift::DriftReport},
     histogram::Shape,
-    sink::SinkState,
+    sink::{SinkState, node_name},
 };
 
 /// What a running sensor shows of itself.
@@ -297,7 +297,12 @@ struct Health {
     access: AccessHealth,
     queues: BTreeMap<&'static str, QueueHealth>,
     uptime_seconds: f64,
+    /// This sensor's name among others, as in its events.
+    host: &'static str,
 }
+
+/// Read once: it does not change while events carry it.
+static HOST: LazyLock<String> = LazyLock::new(node_name);
 
 /// `GET /health`: 200 while the process can serve; what it says is in the body.
 pub(crate) fn health(state: &AppState) -> Answer {
@@ -324,8 +329,20 @@ pub(crate) fn health(state: &AppState) -> Answer {
     let notes = said.chain(state.drift().iter().filter_map(drift_note)).collect();
     let uptime_seconds = state.started.elapsed().as_secs_f64();
     let (model_initialized, access) = (model.is_some(), state.access.health());
-    let health =
-        Health { status, model_initialized, reasons, notes, model, shadow, sensor, access, queues, uptime_seconds };
+    let host = HOST.as_str();
+    let health = Health {
+        status,
+        model_initialized,
+        reasons,
+        notes,
+        model,
+        shadow,
+        sensor,
+        access,
+        queues,
+        uptime_seconds,
+        host,
+    };
     json_response(StatusCode::OK, &health)
 }
 

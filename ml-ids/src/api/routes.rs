@@ -19,7 +19,10 @@ pub(crate) async fn answer(state: Arc<AppState>, request: Request<Incoming>) -> 
     let begun = state.requests.begin();
     let found = find(&method, &path);
     let endpoint = found.as_ref().ok().copied();
-    let response = match state.access.admit(&path, request.headers()).and(found) {
+    // The page is the same everywhere and asks for the token itself; what it shows comes from the other endpoints.
+    let is_page = endpoint == Some(Endpoint::Index) && index::wants_html(request.headers());
+    let admitted = if is_page { Ok(()) } else { state.access.admit(&path, request.headers()) };
+    let response = match admitted.and(found) {
         Ok(Endpoint::Features) => features::features(request.headers()),
         Ok(Endpoint::OpenApi) => openapi::openapi(request.headers()),
         Ok(Endpoint::Index) => index::index(request.headers()),

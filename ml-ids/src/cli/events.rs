@@ -12,6 +12,7 @@ use tokio::{
 
 use super::wiring::SensorView;
 use crate::{
+    alert::Severities,
     api::SensorHealth as _,
     sink::{
         Event, EventKind, Origin,
@@ -43,8 +44,8 @@ impl Default for EventArgs {
 
 impl EventArgs {
     /// Where events come from.
-    pub(super) fn origin(&self) -> Origin {
-        Origin { host: node_name(), community_id_seed: self.community_id_seed }
+    pub(super) fn origin(&self, severities: Severities) -> Origin {
+        Origin { host: node_name(), community_id_seed: self.community_id_seed, severities }
     }
 
     /// Sends a `stats` event to the sinks each time the interval is over. Needs a runtime.

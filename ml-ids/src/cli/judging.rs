@@ -64,7 +64,7 @@ impl Judging {
     ) -> Result<(Self, SyncSender<Vec<FlowRecord>>)> {
         let Setup { names, events, alerts, store, models, linger } = setup;
         let stats = Arc::new(Stats::new(linger));
-        let sinks = Sinks::new(Arc::clone(&hub), names, events.origin());
+        let sinks = Sinks::new(Arc::clone(&hub), names, events.origin(alerts.severities.clone()));
         let drift = Arc::new(DriftWatch::default());
         let desk = Desk::open(alerts, store, Arc::clone(&hub)).context("cannot start the thread of the alert store")?;
         let board = desk.board();
@@ -134,7 +134,7 @@ pub(super) fn close_books(counters: &Counters, report: &DrainReport, verdicts: &
     } else {
         error!(
             "the books do not balance: {opened} flows opened and {ended} ended, {emitted} left the kernel, {arrived} \
-             arrived and {judged} were judged; ingress {:?}, egress {:?}",
+             arrived and {judged} were judged; ingress {:?}, egress {:?}; please report this",
             counters.ingress, counters.egress
         );
     }

@@ -88,7 +88,7 @@ impl Models {
             Some(source) => {
                 // The checksum is of the model that decides.
                 let options = args.keeper_options_of(source.clone())?.without_checksum();
-                let keeper = start(options).await.context("--shadow")?;
+                let keeper = start(options).await.context("--shadow cannot be used")?;
                 let live = keeper.handle().current();
                 let found = live.model.contract().profile;
                 if found != profile {

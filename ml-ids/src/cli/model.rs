@@ -16,7 +16,8 @@ use serde_json::{Map, Value};
 use super::{
     exit::{Exit, is_broken_pipe},
     extract::profile_parser,
-    source::{AccessArgs, download_bar, show},
+    progress::{Progress, Quiet},
+    source::AccessArgs,
     speed,
 };
 use crate::{
@@ -93,6 +94,8 @@ pub(super) struct FetchArgs {
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
     #[command(flatten)]
+    pub quiet: Quiet,
+    #[command(flatten)]
     pub access: AccessArgs,
 }
 
@@ -119,11 +122,11 @@ pub(super) fn run(args: &ModelArgs) -> anyhow::Result<Exit> {
 type Loaded = (Cow<'static, [u8]>, Live);
 
 /// Reads and loads a model from its source; the cache has no say in what a model is.
-fn load(source: &Source, access: &AccessArgs) -> anyhow::Result<Result<Loaded, ModelError>> {
+fn load(source: &Source, access: &AccessArgs, quiet: Quiet) -> anyhow::Result<Result<Loaded, ModelError>> {
     let (fetcher, options) = (access.fetcher()?, access.load_options());
-    let bar = download_bar();
-    let fetched = fetcher.fetch(source, None, options.max_bytes, &|received, total| show(&bar, received, total));
-    bar.finish_and_clear();
+    let download = Progress::of_download(quiet);
+    let fetched = fetcher.fetch(source, None, options.max_bytes, &|received, total| download.received(received, total));
+    drop(download);
     Ok(match fetched {
         Err(error) => Err(error.into()),
         Ok(Fetched::Unchanged) => Err(ModelError::Engine("the source answers `unchanged` to a first look".to_owned())),
@@ -143,7 +146,7 @@ fn refuse(source: &Source, reason: impl std::fmt::Display, mut report: impl Writ
 ///
 /// If neither can be written.
 pub(super) fn inspect(args: &InspectArgs, mut output: impl Write, report: impl Write) -> anyhow::Result<Exit> {
-    let (_, live) = match load(&args.source, &args.access)? {
+    let (_, live) = match load(&args.source, &args.access, Quiet::default())? {
         Ok(loaded) => loaded,
         Err(error) => return refuse(&args.source, error, report),
     };
@@ -164,7 +167,7 @@ pub(super) fn inspect(args: &InspectArgs, mut output: impl Write, report: impl W
 ///
 /// If that cannot be written.
 fn check(args: &CheckArgs, mut output: impl Write, report: impl Write) -> anyhow::Result<Exit> {
-    let live = match load(&args.source, &args.access)? {
+    let live = match load(&args.source, &args.access, Quiet::default())? {
         Ok((_, live)) => live,
         Err(error) => return refuse(&args.source, error, report),
     };
@@ -186,7 +189,7 @@ fn check(args: &CheckArgs, mut output: impl Write, report: impl Write) -> anyhow
 ///
 /// If the file or what is said of it cannot be written.
 fn fetch(args: &FetchArgs, mut output: impl Write, report: impl Write) -> anyhow::Result<Exit> {
-    let (bytes, live) = match load(&args.source, &args.access)? {
+    let (bytes, live) = match load(&args.source, &args.access, args.quiet)? {
         Ok(loaded) => loaded,
         Err(error) => return refuse(&args.source, error, report),
     };

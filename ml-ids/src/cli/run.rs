@@ -122,8 +122,11 @@ pub(super) struct Args {
 
 /// Runs until SIGINT or SIGTERM.
 pub(super) fn run(args: Args) -> Result<Exit> {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("cannot start")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start threads")?;
     let ended = runtime.block_on(watch_interfaces(args));
     // A model that is still loading, from a pipe that nobody writes for example, is not waited for.
     runtime.shutdown_background();
@@ -307,12 +310,16 @@ impl Running {
         let (lost, lost_packets) =
             (flows.lost_ring_full - before.lost_ring_full, flows.lost_packets - before.lost_packets);
         if lost > 0 {
-            warn!("{lost} flows with {lost_packets} packets were lost because the ring buffer was full");
+            warn!(
+                "{lost} flows with {lost_packets} packets were lost because the ring buffer was full; make it larger with --ring-bytes"
+            );
         }
         let (evicted, evicted_packets) =
             (flows.evicted - before.evicted, flows.evicted_packets - before.evicted_packets);
         if evicted > 0 {
-            warn!("{evicted} flows with {evicted_packets} packets made room in a full flow table without being judged");
+            warn!(
+                "{evicted} flows with {evicted_packets} packets made room in a full flow table without being judged; make it larger with --max-flows"
+            );
         }
         Ok(())
     }
@@ -332,7 +339,7 @@ fn settled_counters(state: &SensorState) -> Counters {
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
-    let value: f64 = text.parse().map_err(|_| format!("{text} is not a number of seconds"))?;
+    let value: f64 = text.parse().map_err(|_| format!("{text} is not a number of seconds; write 0.5 or 2"))?;
     let duration = Duration::try_from_secs_f64(value).map_err(|error| error.to_string())?;
     let (least, most) = (Duration::from_millis(10), Duration::from_secs(120));
     if duration < least || duration > most {
@@ -342,7 +349,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 }
 
 fn ring_bytes(text: &str) -> Result<u32, String> {
-    let bytes: u32 = text.parse().map_err(|_| format!("{text} is not a number of bytes"))?;
+    let bytes: u32 = text.parse().map_err(|_| format!("{text} is not a number of bytes; write 4194304 for 4 MiB"))?;
     if !bytes.is_power_of_two() || !(65_536..=1 << 30).contains(&bytes) {
         return Err("must be a power of two from 65536 to 1073741824".to_owned());
     }

@@ -1,7 +1,7 @@
 //! Offline replay: a capture file through the very engine that runs in the kernel.
 //!
 //! ```text
-//! source (file, gzip, zstd) ─► capture (pcap, pcapng) ─► link (Ethernet, SLL, …) ─► replay ─► FlowRecord ─► rows
+//! source (file, gzip, zstd) ─► capture (pcap, pcapng) ─► link (Ethernet, SLL, …) ─► replay ─► FlowRecord ─► table ─► rows of text, or columns
 //! ```
 //!
 //! [`replay`] does this on one thread, flow by flow; [`pipeline::replay`] on any number, in batches of flows; [`ReplaySensor`]
@@ -9,16 +9,19 @@
 
 mod buffer;
 mod capture;
+pub mod columns;
 mod fragments;
 mod link;
 mod pcapng;
 pub mod pipeline;
 mod readdress;
 mod replay;
+pub mod row_groups;
 pub mod rows;
 mod sensor;
 pub mod source;
 mod speed;
+pub mod table;
 mod text;
 
 use std::io::Read;

@@ -138,7 +138,9 @@ impl Watcher {
             let (stopped, changed) = match wait([stop.as_fd(), self.links.changes()], pause) {
                 Ok([stopped, changed]) => (stopped, changed),
                 Err(error) => {
-                    error!("cannot wait for changes of interfaces, none will be noticed any more: {error}");
+                    error!(
+                        "cannot wait for changes of interfaces, none will be noticed any more: {error}; restart the sensor"
+                    );
                     // The links stay with this thread until it is told to stop.
                     while matches!(wait([stop.as_fd()], Duration::MAX), Ok([false])) {}
                     return;
@@ -298,11 +300,11 @@ impl WatchThread {
     /// Ends the thread and with it every attachment: from here on no packet is counted.
     pub(super) fn stop(self) {
         if let Err(error) = self.stop.wake() {
-            error!("cannot wake the watch thread: {error}");
+            error!("cannot wake the watch thread: {error}; end the sensor with kill -9 if it does not end by itself");
             return;
         }
         if self.thread.join().is_err() {
-            error!("the watch thread ended with a panic");
+            error!("the watch thread ended with a panic; please report this with the lines above");
         }
     }
 }

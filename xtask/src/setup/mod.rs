@@ -2,6 +2,7 @@
 //! nothing is missing.
 
 mod apt;
+mod axe;
 mod kernel;
 mod python;
 mod servers;
@@ -9,13 +10,14 @@ mod tools;
 
 use std::process::ExitCode;
 
+pub(crate) use apt::{available as packages_can_be_installed, install as install_packages};
 pub(crate) use kernel::Way;
 pub(crate) use python::interpreter as training_python;
 
 /// What to set up.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Also install what the tests use: network tools, the Python environment of `training/`, an MLflow server, an S3 service, syslog and NATS servers, and what checks the API (some 15 minutes and 2 GB)
+    /// Also install what the tests use: network tools, the Python environment of `training/`, an MLflow server, an S3 service, syslog and NATS servers, what checks the API, and Chromium with what checks the page (some 15 minutes and 3 GB)
     #[arg(long)]
     tests: bool,
 }
@@ -39,10 +41,17 @@ pub(crate) fn training_environment() -> anyhow::Result<()> {
     python::provide()
 }
 
+/// Provides a browser and what looks at pages in it.
+pub(crate) fn browser() -> anyhow::Result<()> {
+    tools::provide_packaged()?;
+    axe::provide()
+}
+
 /// Provides what the tests need.
 pub(crate) fn test_tools() -> anyhow::Result<()> {
     tools::provide()?;
     servers::provide()?;
+    axe::provide()?;
     python::provide()?;
     python::provide_openapi()?;
     python::provide_mlflow()

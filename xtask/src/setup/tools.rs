@@ -16,7 +16,7 @@ struct Tool {
     package: &'static str,
 }
 
-const TOOLS: [Tool; 11] = [
+const TOOLS: [Tool; 14] = [
     Tool { program: "ip", package: "iproute2" },
     Tool { program: "ethtool", package: "ethtool" },
     Tool { program: "tcpdump", package: "tcpdump" },
@@ -29,6 +29,11 @@ const TOOLS: [Tool; 11] = [
     Tool { program: "nmap", package: "nmap" },
     Tool { program: "openssl", package: "openssl" },
     Tool { program: "slowhttptest", package: "slowhttptest" },
+    // Large: 600 MB with their libraries.
+    Tool { program: "chromium", package: "chromium" },
+    Tool { program: "chromedriver", package: "chromium-driver" },
+    // Judges the unit file. Not `systemd-sysv`, which would make it the machine's first process.
+    Tool { program: "systemd-analyze", package: "systemd" },
 ];
 
 /// Installs the missing ones.
@@ -54,7 +59,8 @@ fn provide_s3() -> anyhow::Result<()> {
     process::twice(&mut install)
 }
 
-fn provide_packaged() -> anyhow::Result<()> {
+/// Installs the missing ones that have a package.
+pub(super) fn provide_packaged() -> anyhow::Result<()> {
     let missing: Vec<&Tool> = TOOLS.iter().filter(|tool| process::find(tool.program).is_none()).collect();
     if missing.is_empty() {
         return Ok(());

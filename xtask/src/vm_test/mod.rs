@@ -2,7 +2,7 @@
 //!
 //! Kernels, emulator and tools are Debian's packages, fetched once into the cache. Nothing is installed and no root is needed.
 
-mod archive;
+pub(crate) mod archive;
 mod cpio;
 mod image;
 mod judge;

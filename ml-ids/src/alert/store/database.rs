@@ -75,7 +75,7 @@ pub enum StoreError {
     #[error("another sensor uses it; give each sensor its own --alert-db or --state-dir")]
     InUse,
     /// A row that is no alert.
-    #[error("alert {id} in the file cannot be read: {error}")]
+    #[error("alert {id} in the file cannot be read: {error}; it is left out")]
     Row {
         /// Its number.
         id: i64,
