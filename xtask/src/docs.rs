@@ -1,6 +1,7 @@
 //! `cargo xtask docs`: the parts of documents that a program prints, printed anew.
 
 mod demo;
+mod tour;
 
 use std::{
     fs,
@@ -28,6 +29,8 @@ enum Document {
     Demo,
     /// docs/images/page-*.png: the page on a telephone and on a screen, light and dark, with an alert open and without
     Page,
+    /// docs/tour.md: the demonstration in a terminal and on the page, and its alerts
+    Tour,
     /// docs/TROUBLESHOOTING.md: mistakes that people make, and what the program says
     Troubleshooting,
 }
@@ -41,6 +44,7 @@ pub(crate) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Document::Alerts => alerts()?,
         Document::Demo => demo::main()?,
         Document::Page => page()?,
+        Document::Tour => tour::main()?,
         Document::Troubleshooting => troubleshooting()?,
     }
     Ok(ExitCode::SUCCESS)

@@ -11,6 +11,7 @@ use super::{
     answer::{Answer, json as json_response},
     predictor::{ModelCard, ShadowHealth},
     state::{AppState, Slot},
+    timeline::Totals,
 };
 use crate::{
     detect::{TimingShapes, drift::DriftReport},
@@ -22,6 +23,12 @@ use crate::{
 pub trait SensorHealth: Send + Sync {
     /// The sensor now. Called from the event loop: it may not block.
     fn snapshot(&self) -> SensorSnapshot;
+
+    /// What the timeline is made of, once a second. May not block either; a sensor whose snapshot costs much has a cheaper
+    /// way to it.
+    fn totals(&self) -> Totals {
+        Totals::of(&self.snapshot())
+    }
 
     /// Queues between capture and sinks, by name.
     fn queues(&self) -> BTreeMap<&'static str, QueueHealth> {

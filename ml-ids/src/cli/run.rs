@@ -166,8 +166,10 @@ async fn watch_interfaces(mut args: Args) -> Result<Exit> {
         }
         Some(Ok(models)) => match start(&args, further, &models, &state, &hangups) {
             Ok(running) => {
+                let recording = api::record(&state);
                 // The sender lives as long as the process; an error would mean that it is ending anyway.
                 let _ = shutdown.wait_for(|stop| *stop).await;
+                recording.abort();
                 running.stop().await?;
                 Exit::Done
             }

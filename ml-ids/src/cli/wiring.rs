@@ -19,10 +19,10 @@ use crate::{
     api::{
         Attach, BlockHealth, Egress, Flags, FlowBooks, FlowSource, HookPackets, Ingress, InterfaceHealth,
         InterfaceState, Measures, ModelWatch, OpenFlow, OpenFlows, OpenedAlerts, PacketBooks, SensorHealth,
-        SensorSnapshot, TableFill, VerdictCounts,
+        SensorSnapshot, TableFill, Totals, VerdictCounts,
     },
     detect::{
-        Stats,
+        Stats, StatsSnapshot,
         drift::{DriftReport, DriftWatch},
     },
     histogram::Shape,
@@ -160,8 +160,15 @@ impl SensorHealth for SensorView {
                 degraded.push(format!("{} events for {} found its queue full", sink.dropped, sink.name));
             }
         }
-        if let Some(StoreHealth { failing: Some(failure), waiting, .. }) = self.board.store() {
-            degraded.push(format!("alerts are not stored: {failure}; {waiting} wait"));
+        if let Some(StoreHealth { failing, waiting, unreadable, .. }) = self.board.store() {
+            if let Some(failure) = failing {
+                degraded.push(format!("alerts are not stored: {failure}; {waiting} wait"));
+            }
+            if unreadable > 0 {
+                degraded.push(format!(
+                    "{unreadable} rows of the alert store are no alerts and are left out; the log names them"
+                ));
+            }
         }
         SensorSnapshot {
             interfaces,
@@ -198,6 +205,23 @@ impl SensorHealth for SensorView {
                 drain: self.front.drain_times(),
                 timing: self.stats.timing().shapes(),
             },
+        }
+    }
+
+    fn totals(&self) -> Totals {
+        let Counters { ingress, egress, flows } = self.front.counters();
+        let StatsSnapshot { scored, alerts, allowed, .. } = self.stats.snapshot();
+        let hooks = [&ingress, &egress];
+        let skipped = hooks.iter().flat_map(|hook| &hook.skipped).fold(0u64, |sum, count| sum.saturating_add(*count));
+        Totals {
+            packets: hooks.map(|hook| hook.seen).iter().sum(),
+            bytes: hooks.map(|hook| hook.seen_bytes).iter().sum(),
+            skipped,
+            flows: scored,
+            open_flows: flows.opened.saturating_sub(flows.ended()),
+            alerts: self.board.counts().opened_total(),
+            benign: scored.saturating_sub(alerts).saturating_sub(allowed),
+            classes: self.stats.alert_classes(),
         }
     }
 }

@@ -116,6 +116,7 @@ async fn demo(args: &Args) -> Result<Exit> {
         _ = shutdown.wait_for(|stop| *stop) => return Ok(Exit::Done),
     };
     let running = Running::start(args, &recording, capture, &place, &models, &state)?;
+    let recorder = api::record(&state);
     hangups.each({
         let hub = Arc::clone(&running.judging.hub);
         move || hub.reopen()
@@ -132,6 +133,7 @@ async fn demo(args: &Args) -> Result<Exit> {
         // The sender lives as long as the process.
         let _ = shutdown.wait_for(|stop| *stop).await;
     }
+    recorder.abort();
     let exit = running.stop(args.once).await?;
     // Without receivers the server has ended already.
     let _ = stop_api.send(true);

@@ -1,6 +1,11 @@
 //! What the demonstration tells whoever has started it.
 
-use std::{collections::BTreeSet, io, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    io::{self, Write as _},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
@@ -10,9 +15,10 @@ use super::{Args, capture::Recording};
 use crate::{
     alert::{
         Board, Severity,
+        class::techniques,
         store::{Filter, MOST_ROWS, Stored},
     },
-    cli::alerts_print::{AlertFormat, Printer, plain},
+    cli::alerts_print::plain,
     detect::StatsSnapshot,
     offline::{ReplayState, Speed},
     sink::Event,
@@ -28,11 +34,9 @@ pub(super) fn begin(recording: &Recording, args: &Args, url: &str) {
         Speed::Max => "as fast as its flows are judged".to_owned(),
     };
     let name = recording.name();
-    eprintln!("demo: {name}, replayed {pace}, by everything that `ml-ids run` puts behind an interface");
-    eprintln!("demo: look at {url} in a browser, or at");
-    eprintln!("        ml-ids top --url {url}");
-    eprintln!("        curl -s {url}/alerts");
-    eprintln!("demo: alerts as they are opened; Ctrl-C ends it");
+    eprintln!("demo: {name}, replayed {pace}");
+    eprintln!("demo: look at {url} in a browser, or with `ml-ids top --url {url}`");
+    eprintln!("demo: alerts as they are opened follow; Ctrl-C ends it");
 }
 
 /// Says each alert that is opened, and each that others have become part of, for as long as there are any to come.
@@ -90,7 +94,7 @@ impl Said {
 pub(super) fn over(state: &ReplayState, verdicts: &StatsSnapshot, took: Duration) {
     let counters = state.counters();
     eprintln!(
-        "demo: {} packets in {} flows in {:.0} s; {} flows were judged and {} of them are part of alerts:",
+        "demo: {} packets in {} flows in {:.0} s; {} flows were judged, {} of them are part of these alerts:",
         counters.ingress.seen,
         counters.flows.opened,
         took.as_secs_f64(),
@@ -101,7 +105,8 @@ pub(super) fn over(state: &ReplayState, verdicts: &StatsSnapshot, took: Duration
 
 /// Where to go from here.
 pub(super) fn goes_on(url: &str) {
-    eprintln!("demo: the capture is over and {url} stays; Ctrl-C ends it, and --loop would go on");
+    eprintln!("demo: the capture is over and {url} stays; Ctrl-C ends it (--loop would begin again)");
+    eprintln!("demo: all about one of them: curl -s '{url}/alerts?id=NUMBER'");
 }
 
 /// The alerts, the oldest first. Reads a file.
@@ -118,16 +123,19 @@ pub(super) async fn found(board: &Arc<Board>) -> Result<Vec<Stored>> {
     Ok(found)
 }
 
-/// Writes the alerts to standard output, as `ml-ids alerts list` does.
+/// Writes the alerts to standard output, the number of each first, by which more is to be had.
 ///
 /// # Errors
 /// When it cannot be written.
 pub(super) fn table(found: &[Stored]) -> Result<()> {
-    let mut printer = Printer::new(io::stdout().lock(), AlertFormat::Table)?;
-    for stored in found {
-        printer.print(stored)?;
+    let mut out = io::stdout().lock();
+    for Stored { alert, .. } in found {
+        let techniques: Vec<&str> = techniques(&alert.label).iter().map(|technique| technique.id).collect();
+        let meant = if techniques.is_empty() { String::new() } else { format!(" ({})", techniques.join(", ")) };
+        let title = plain(&alert.title());
+        writeln!(out, "{}  {:<6}  {:>5} flows  {title}{meant}", alert.id, alert.severity, alert.count)?;
     }
-    Ok(printer.finish()?)
+    Ok(out.flush()?)
 }
 
 #[cfg(test)]
