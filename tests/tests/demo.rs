@@ -3,13 +3,14 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    env, fs,
     os::unix::{
         fs::{PermissionsExt as _, chown},
         process::CommandExt as _,
     },
     path::PathBuf,
     process::Command,
+    thread,
     time::Duration,
 };
 
@@ -17,8 +18,10 @@ use anyhow::{Context as _, Result, ensure};
 use ml_ids::offline::source::unpack;
 use ml_ids_tests::{
     agent::{LIMIT, Scratch, Server, ml_ids, run},
-    binary, fixture,
-    lab::wait_until,
+    binary,
+    browser::Browser,
+    fixture,
+    lab::{Lab, Side, wait_until},
     root,
 };
 use serde_json::Value;
@@ -175,4 +178,32 @@ fn the_capture_in_the_program_is_the_one_that_the_story_writes() -> Result<()> {
         "ml-ids/assets/demo.pcap.zst is stale; `cargo xtask docs demo` makes it anew"
     );
     Ok(())
+}
+
+/// For `cargo xtask docs tour`, which says where the pictures go.
+#[test]
+#[ignore = "takes a minute; `cargo xtask docs tour` runs it"]
+fn pictures_for_the_tour() -> Result<()> {
+    let folder = PathBuf::from(env::var_os("ML_IDS_PICTURES").context("ML_IDS_PICTURES says where they go")?);
+    let Some(mut lab) = Lab::build()? else { return Ok(()) };
+    let program = binary()?.to_string_lossy().into_owned();
+    let temporary = lab.directory().to_string_lossy().into_owned();
+    lab.start(Side::Server, "demo", &[&program, "demo"], &[("TMPDIR", &temporary)])?;
+    lab.wait_for_log("demo", "alerts as they are opened")?;
+    let Some(browser) = Browser::start(&mut lab)? else { return Ok(()) };
+    browser.resize(1440, 1000)?;
+    browser.go("http://127.0.0.1:8000/")?;
+    wait_until(PATIENCE, || lab.log("demo").contains("DoS Hulk")).with_context(|| lab.log("demo"))?;
+    browser.wait_for("/\\b1,?\\d{3} flows/.test(document.querySelector('#alert-list > li').innerText)")?;
+    browser.run("for (const button of document.querySelectorAll('#ranges button, #ranges label')) if (button.innerText.trim() === '5 min') button.click()")?;
+    thread::sleep(Duration::from_secs(1));
+    browser.screenshot(&folder.join("tour-page.png"))?;
+    browser.run(
+        "[...document.querySelectorAll('#alert-list > li')].find((row) => row.innerText.includes('SSH'))\
+         .querySelector('button').click()",
+    )?;
+    browser.wait_for("document.querySelectorAll('#why > li').length >= 3")?;
+    thread::sleep(Duration::from_secs(1));
+    browser.screenshot(&folder.join("tour-page-alert.png"))?;
+    lab.stop("demo", libc::SIGINT).map(drop)
 }
