@@ -40,6 +40,7 @@ pub use hook::{EgressHook, IngressHook};
 pub use ignore::IgnoreRule;
 pub use interface::{InterfaceError, default_interface};
 pub use journal::Journal;
+pub(crate) use live::Found;
 pub use live::{LiveFlow, LiveFlows, LiveTop};
 pub use load::{Options, SensorError};
 pub use pattern::{InterfacePattern, PatternError};

@@ -97,7 +97,14 @@ struct Traffic(Child);
 impl Traffic {
     fn begin(wire: &Wire) -> anyhow::Result<Self> {
         let mut generate = wire.client();
-        generate.arg(workspace::agent("release")).args(["bench", "generate", "--interface", CLIENT_INTERFACE, "--rate", RATE]);
+        generate.arg(workspace::agent("release")).args([
+            "bench",
+            "generate",
+            "--interface",
+            CLIENT_INTERFACE,
+            "--rate",
+            RATE,
+        ]);
         generate.args(["--flows", &FLOWS.to_string(), "--seconds", "3600"]).stdout(Stdio::null());
         Ok(Self(generate.spawn().context("cannot start the generator")?))
     }
