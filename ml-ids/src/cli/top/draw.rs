@@ -137,8 +137,8 @@ const COLUMNS: [Column; 7] = [
     ("", Constraint::Length(5), 90, |flow| flow.protocol.clone()),
     ("packets", Constraint::Length(8), 0, |flow| short(flow.packets as f64, "")),
     ("payload", Constraint::Length(9), 60, |flow| short(flow.bytes as f64, "B")),
-    ("age", Constraint::Length(12), 75, |flow| span(flow.age)),
-    ("quiet", Constraint::Length(12), 90, |flow| span(flow.quiet)),
+    ("age", Constraint::Length(11), 75, |flow| span(flow.age)),
+    ("quiet", Constraint::Length(11), 90, |flow| span(flow.quiet)),
 ];
 
 fn draw_flows(frame: &mut Frame<'_>, area: Rect, state: &State, look: &Look, palette: Palette) {
@@ -177,6 +177,7 @@ fn draw_alerts(frame: &mut Frame<'_>, area: Rect, state: &State, look: &Look, pa
     let recent = look.curve.now.alerts;
     let title = match look.alerts.len() {
         0 => " no alerts ".to_owned(),
+        1 => " the only alert ".to_owned(),
         shown => format!(" newest {shown} alerts, {recent} opened in the last 5 min "),
     };
     // The head of each column, its width, and the columns of a screen from which on it is shown.
