@@ -4,7 +4,7 @@
 //! whoever asks gets both, the newer state of each alert.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -18,6 +18,8 @@ use crate::sink::Feed;
 
 /// Alerts in memory.
 const RECENT: usize = 1024;
+/// Unreadable rows of the store that are told apart; there may be more.
+const UNREADABLE: usize = 10_000;
 
 /// Alerts, the newest first, and where the next page begins.
 #[derive(Clone, Debug)]
@@ -36,6 +38,8 @@ pub struct Board {
     recent: Mutex<BTreeMap<u64, Arc<Alert>>>,
     feed: Feed,
     store: Option<(PathBuf, StoreWatch)>,
+    /// Numbers of rows of the store that are no alerts, as far as they were met.
+    unreadable: Mutex<BTreeSet<i64>>,
 }
 
 impl Board {
@@ -54,7 +58,8 @@ impl Board {
     /// How the store is; `None` without one.
     #[must_use]
     pub fn store(&self) -> Option<StoreHealth> {
-        self.store.as_ref().map(|(_, watch)| watch.health())
+        let unreadable = lock(&self.unreadable).len();
+        self.store.as_ref().map(|(_, watch)| StoreHealth { unreadable, ..watch.health() })
     }
 
     /// What happens, as it happens.
@@ -145,7 +150,17 @@ impl Board {
     ) -> Result<Vec<Stored>, StoreError> {
         let Some((path, watch)) = &self.store else { return Ok(Vec::new()) };
         let failing = || watch.health().failing.is_some();
-        match Archive::open(path).and_then(|archive| read(&archive)) {
+        let opened = Archive::open(path).and_then(|archive| {
+            let read = read(&archive);
+            let mut unreadable = lock(&self.unreadable);
+            for id in archive.unreadable() {
+                if unreadable.len() < UNREADABLE && unreadable.insert(id) {
+                    log::warn!("{}: row {id} is no alert and is left out", path.display());
+                }
+            }
+            read
+        });
+        match opened {
             Err(error) if failing() => {
                 log::debug!("{}: {error}", path.display());
                 Ok(Vec::new())
@@ -159,13 +174,14 @@ impl Filter {
     /// Whether an alert is wanted.
     #[must_use]
     pub fn passes(&self, alert: &Alert) -> bool {
-        let Self { since_us, label, severity, before, merged, limit: _ } = self;
+        let Self { since_us, label, text, severity, before, merged, limit: _ } = self;
         let begins = |label: &String| {
             let start = alert.label.chars().take(label.chars().count());
             start.collect::<String>().eq_ignore_ascii_case(label)
         };
         since_us.is_none_or(|since| alert.last_seen_us >= since)
             && label.as_ref().is_none_or(begins)
+            && text.as_ref().is_none_or(|text| text.is_in(alert))
             && severity.is_none_or(|severity| alert.severity <= severity)
             && before.is_none_or(|before| alert.id < before)
             && (*merged || alert.state != State::Merged)

@@ -21,6 +21,7 @@ mod since;
 pub mod store;
 #[cfg(test)]
 mod tests;
+mod text;
 
 pub use board::{Board, Page};
 pub use class::{Severities, Severity, SeverityError, SeverityRule, Technique};
@@ -32,3 +33,4 @@ pub use record::{Alert, AlertChange, ChangeKind, Ending, HeldBack, RATE_LABEL, S
 pub use seen::{Counted, MOST_ADDRESSES, SAMPLE};
 pub use sighting::Sighting;
 pub use since::since_us;
+pub use text::{AlertText, LONGEST_TEXT, TextError};

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     alert::{
-        Board, Page, Severity, since_us,
+        AlertText, Board, Page, Severity, since_us,
         store::{Filter, MOST_ROWS, StoreError},
     },
     sensor::clock::now_us,
@@ -136,6 +136,7 @@ impl Wanted {
                 "before" => filter.before = Some(number(&value).ok_or_else(|| wrong("use `next` of the last answer"))?),
                 "since" => filter.since_us = Some(since_us(&value, now_us).map_err(|error| wrong(&error))?),
                 "label" => filter.label = Some(value.clone().into_owned()).filter(|label| !label.is_empty()),
+                "q" => filter.text = AlertText::new(&value).map_err(|error| wrong(&error.to_string()))?,
                 "severity" => {
                     let severity = Severity::from_str(&value).map_err(|error| wrong(&error.to_string()))?;
                     filter.severity = Some(severity);
@@ -180,19 +181,33 @@ mod tests {
         let ordinary = Filter { limit: LIMIT, ..Filter::default() };
         assert_eq!(page(""), ordinary);
         assert_eq!(page("colour=red"), ordinary);
+        assert_eq!(page("q=+"), ordinary);
         let expected = Filter {
             since_us: Some(now - 3_600_000_000),
             label: Some("Web Attack - XSS".to_owned()),
+            text: AlertText::new("10.0.0.7").unwrap(),
             severity: Some(Severity::HIGH),
             before: Some(7),
             merged: true,
             limit: 5,
         };
-        assert_eq!(page("since=1h&label=Web%20Attack+-+XSS&severity=high&before=7&merged=1&limit=5"), expected);
+        assert_eq!(
+            page("since=1h&label=Web%20Attack+-+XSS&q=10.0.0.7&severity=high&before=7&merged=1&limit=5"),
+            expected
+        );
         assert_eq!(wanted("id=12").ok(), Some(Wanted::One(12)));
-        for query in
-            ["id=x", "id=+1", "before=-1", "since=soon", "severity=5", "limit=0", "limit=1001", "limit=1e9", "merged=2"]
-        {
+        for query in [
+            "id=x",
+            "q=a%00b",
+            "id=+1",
+            "before=-1",
+            "since=soon",
+            "severity=5",
+            "limit=0",
+            "limit=1001",
+            "limit=1e9",
+            "merged=2",
+        ] {
             let name = query.split('=').next().unwrap();
             let refused = wanted(query).unwrap_err();
             assert!(matches!(&refused, ApiError::Query(text) if text.starts_with(name)), "{query}: {refused}");

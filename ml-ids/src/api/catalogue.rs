@@ -30,6 +30,8 @@ pub enum Endpoint {
     Model,
     /// `GET /openapi.json`
     OpenApi,
+    /// `GET /timeline`
+    Timeline,
     /// `POST /predict`
     Predict,
     /// `POST /model/reload`
@@ -107,7 +109,7 @@ pub const ANY: [Reply; 3] = [
 pub const UNAUTHORIZED: Reply = error(401, "the server asks for a token, and there was none that it accepts");
 
 /// All endpoints.
-pub static ROUTES: [Route; 13] = [
+pub static ROUTES: [Route; 14] = [
     Route {
         method: Method::GET,
         path: "/",
@@ -188,12 +190,31 @@ pub static ROUTES: [Route; 13] = [
     },
     Route {
         method: Method::GET,
+        path: "/timeline",
+        endpoint: Endpoint::Timeline,
+        summary: "traffic and verdicts of the last minutes or hours",
+        parameters: &[Parameter { name: "seconds", schema: "TimelineSeconds", meaning: "how far back" }],
+        body: &[],
+        answers: &[
+            ok("columns of numbers, the oldest first", &[Media(JSON, "Timeline")]),
+            NO_SENSOR,
+            error(422, "a parameter that makes no sense"),
+            error(503, "capture is not attached yet"),
+        ],
+    },
+    Route {
+        method: Method::GET,
         path: "/alerts",
         endpoint: Endpoint::Alerts,
         summary: "what the sensor has found",
         parameters: &[
             Parameter { name: "since", schema: "AlertSince", meaning: "seen then or later" },
             Parameter { name: "label", schema: "AlertLabel", meaning: "the class, or how its name begins" },
+            Parameter {
+                name: "q",
+                schema: "AlertText",
+                meaning: "its class, an address, a port or a technique holds this",
+            },
             Parameter { name: "severity", schema: "AlertSeverity", meaning: "so grave or graver" },
             Parameter { name: "limit", schema: "AlertLimit", meaning: "how many" },
             Parameter { name: "before", schema: "AlertNumber", meaning: "opened before this alert: `next` of a page" },

@@ -86,7 +86,7 @@ async fn follow(
         seen = Some(after);
     }
     let mut listeners = listeners.into_iter();
-    let (mut first, mut second, mut third) = (listeners.next(), listeners.next(), listeners.next());
+    let [mut first, mut second, mut third, mut fourth] = FEED_KINDS.map(|_| listeners.next());
     loop {
         let next = tokio::select! {
             () = sender.closed() => return None,
@@ -94,6 +94,7 @@ async fn follow(
             next = hear(&mut first) => next,
             next = hear(&mut second) => next,
             next = hear(&mut third) => next,
+            next = hear(&mut fourth) => next,
         };
         let next = match next {
             Ok(next) => next,
@@ -155,7 +156,7 @@ fn kinds_of(list: &str) -> Result<Vec<EventKind>, ApiError> {
     let mut kinds = Vec::new();
     for name in list.split(',') {
         let kind = FEED_KINDS.into_iter().find(|kind| kind.name() == name);
-        let wrong = || ApiError::Query(format!("types is '{}'; use some of alert,flow,stats", quoted(list)));
+        let wrong = || ApiError::Query(format!("types is '{}'; use some of alert,flow,stats,pulse", quoted(list)));
         let kind = kind.ok_or_else(wrong)?;
         if !kinds.contains(&kind) {
             kinds.push(kind);
@@ -179,9 +180,11 @@ mod tests {
         assert_eq!(wanted(None, None), Some(Wanted { kinds: alerts.clone(), after: None }));
         assert_eq!(wanted(Some("7"), Some("after=9")), Some(Wanted { kinds: alerts.clone(), after: Some(7) }));
         assert_eq!(wanted(Some("junk"), Some("after=9")), Some(Wanted { kinds: alerts, after: Some(9) }));
+        let page = vec![EventKind::Alert, EventKind::Pulse];
+        assert_eq!(wanted(None, Some("types=alert,pulse")), Some(Wanted { kinds: page, after: None }));
         let both = vec![EventKind::Flow, EventKind::Alert];
         assert_eq!(wanted(None, Some("types=flow,alert,flow")), Some(Wanted { kinds: both, after: None }));
-        for query in ["types=", "types=positive", "types=alert,", "after=x"] {
+        for query in ["types=", "types=positive", "types=block", "types=alert,", "after=x"] {
             assert_eq!(wanted(None, Some(query)), None, "{query}");
         }
     }

@@ -1,6 +1,6 @@
 //! What a client may cost: every bound of the server in one place, each with its reason.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 /// Connections served at once. Beyond it a new one gets the place of the client that keeps the server waiting longest.
 pub(super) const CONNECTIONS: usize = 256;
@@ -69,6 +69,12 @@ pub(super) const FLOWS_DEFAULT: usize = 20;
 pub(super) const FLOWS_AGE: Duration = Duration::from_secs(1);
 /// Or that many times what it took, whichever is longer.
 pub(super) const FLOWS_SHARE: u32 = 25;
+/// Seconds that the timeline can go back.
+pub(super) const TIMELINE: RangeInclusive<u64> = 60..=21_600;
+/// Seconds that it goes back for a client that has not said how many.
+pub(super) const TIMELINE_DEFAULT: u64 = 900;
+/// Most points of a timeline in one answer.
+pub(super) const TIMELINE_POINTS: usize = 720;
 /// Requests that read kept alerts at once, each on a thread of its own; above it the answer is 429.
 pub(super) const ALERT_READERS: usize = 4;
 /// Clients that listen to events at once; above it the answer is 429.

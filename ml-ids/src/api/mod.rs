@@ -48,6 +48,7 @@ mod server;
 mod state;
 mod table;
 mod timed;
+mod timeline;
 mod tls;
 mod token;
 mod units;
@@ -70,6 +71,7 @@ pub use predictor::{
 pub use preview::{rows_of_json, rows_of_lines};
 pub use server::serve;
 pub use state::AppState;
+pub use timeline::{Totals, record};
 pub use tls::TlsError;
 pub use token::TokenError;
 pub use units::TimeUnit;

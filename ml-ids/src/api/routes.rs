@@ -11,6 +11,7 @@ use super::{
     error::{ApiError, quoted},
     features, flows, follow, health, index, metrics, model, openapi, predict, reload,
     state::AppState,
+    timeline,
 };
 
 /// Answers any request. Faults are answers too.
@@ -32,6 +33,7 @@ pub(crate) async fn answer(state: Arc<AppState>, request: Request<Incoming>) -> 
         Ok(Endpoint::Live) => health::live(),
         Ok(Endpoint::Ready) => health::ready(&state),
         Ok(Endpoint::Flows) => flows::flows(&state, &request).await.unwrap_or_else(refuse),
+        Ok(Endpoint::Timeline) => timeline::timeline(&state, request.uri().query()).unwrap_or_else(refuse),
         Ok(Endpoint::Model) => model::model(&state).unwrap_or_else(refuse),
         Ok(Endpoint::Metrics) => metrics::metrics(&state, request.headers()),
         Ok(Endpoint::Predict) => predict::predict(&state, request).await.unwrap_or_else(refuse),

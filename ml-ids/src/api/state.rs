@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Instant,
@@ -22,6 +22,7 @@ use super::{
     places::Connections,
     predictor::{ModelSource, ModelWatch, Predictor},
     requests::Requests,
+    timeline::Timeline,
     units::TimeUnit,
 };
 use crate::{alert::Board, detect::drift::DriftReport};
@@ -41,6 +42,7 @@ pub struct AppState {
     draining: watch::Sender<bool>,
     pub(crate) access: Access,
     pub(super) flows: flows::Cache,
+    pub(super) timeline: Mutex<Timeline>,
     model: RwLock<Slot>,
     capture_asked: bool,
     sensor: RwLock<Option<Arc<dyn SensorHealth>>>,
@@ -76,6 +78,7 @@ impl AppState {
             requests: Requests::new(),
             limits,
             flows: flows::Cache::default(),
+            timeline: Mutex::default(),
             flow_source: RwLock::new(None),
             model: RwLock::new(Slot::Loading),
             capture_asked,

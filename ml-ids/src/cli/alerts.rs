@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     alert::{
-        Severity, since_us,
+        AlertText, Severity, since_us,
         store::{ALERT_DB, Ack, Archive, Filter, MOST_ROWS},
     },
     sensor::clock::now_us,
@@ -31,6 +31,7 @@ Examples:
   ml-ids alerts list                                   the newest alerts
   ml-ids alerts list --since 1d --severity high        those of a day that matter
   ml-ids alerts list --label DoS --format jsonl        all classes whose name begins with DoS
+  ml-ids alerts list --search 10.0.0.7                 those about this address
   ml-ids alerts show 1790000000000000                  everything about one of them
   ml-ids alerts ack 1790000000000000 --note 'our own scan'
   ml-ids alerts export --since 30d --format csv -o alerts.csv";
@@ -129,6 +130,9 @@ struct Which {
     /// Of this class, or of those whose name begins so
     #[arg(long, value_name = "CLASS")]
     label: Option<String>,
+    /// Whose class, addresses, ports or ATT&CK techniques hold this text, in any case
+    #[arg(long, value_name = "TEXT")]
+    search: Option<String>,
     /// So grave or graver: 1 (high) to 4 (info)
     #[arg(long, value_name = "N")]
     severity: Option<Severity>,
@@ -139,10 +143,12 @@ struct Which {
 
 impl Which {
     fn filter(&self, limit: usize) -> Result<Filter> {
-        let Self { since, label, severity, merged } = self;
+        let Self { since, label, search, severity, merged } = self;
         let since_us = since.as_deref().map(|since| since_us(since, now_us())).transpose();
         let since_us = since_us.map_err(|error| anyhow::anyhow!("--since: {error}"))?;
-        Ok(Filter { since_us, label: label.clone(), severity: *severity, before: None, merged: *merged, limit })
+        let text = search.as_deref().map(AlertText::new).transpose();
+        let text = text.map_err(|error| anyhow::anyhow!("--search: {error}"))?.flatten();
+        Ok(Filter { since_us, label: label.clone(), text, severity: *severity, before: None, merged: *merged, limit })
     }
 }
 
@@ -190,7 +196,12 @@ fn list(path: &Path, mut filter: Filter, format: AlertFormat, out: impl Write) -
             _ => break,
         }
     }
-    Ok(printer.finish()?)
+    printer.finish()?;
+    let unreadable = archive.unreadable().len();
+    if unreadable > 0 {
+        eprintln!("warning: {unreadable} rows of {} are no alerts and are left out", path.display());
+    }
+    Ok(())
 }
 
 fn show(path: &Path, id: u64, json: bool) -> Result<()> {

@@ -31,7 +31,7 @@ const SHOWN_PAIRS: usize = 10;
 const PATIENCE: u32 = 8;
 
 /// How the model of a running sensor changes.
-#[derive(clap::Args, Clone, Debug)]
+#[derive(clap::Args, Clone, Debug, Default)]
 pub(super) struct KeepArgs {
     /// Look for another model that often, and put it to work when it has passed its checks; for example 30s or 5m. Without it
     /// only POST /model/reload and SIGHUP do

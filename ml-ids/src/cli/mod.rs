@@ -9,12 +9,14 @@ mod block;
 mod config;
 mod csv_rows;
 mod decap;
+mod demo;
 mod events;
 mod exit;
 mod extract;
 mod hangup;
 mod health;
 mod help;
+mod judging;
 mod keep;
 mod load;
 mod logging;
@@ -39,17 +41,21 @@ mod speed;
 mod state_dir;
 mod summary;
 mod tally;
+mod top;
 mod unpin;
 mod verdict_writer;
 mod wiring;
 
 use std::{env, path::PathBuf, process::ExitCode};
 
+pub use config::check_text as check_configuration;
+
 use clap::{FromArgMatches as _, Parser, Subcommand};
 use logging::LogFormat;
 
 const EXAMPLES: &str = "\
 Examples:
+  ml-ids demo                                  see what it does: needs no privileges and no network
   ml-ids run -i eth0                           watch eth0, serve the API on 127.0.0.1:8000
   ml-ids serve                                 the API alone, no capture, no privileges
   ml-ids extract capture.pcap -o flows.csv     78 features of every flow
@@ -61,6 +67,7 @@ Examples:
   ml-ids block list                            what a sensor that runs with --block drops
   ml-ids alerts list                           the alerts that a sensor has kept
   ml-ids config example > ml-ids.toml          a configuration file to begin with
+  ml-ids top                                   what a running agent sees, live in the terminal
 
 RUST_LOG sets the log level (error, warn, info, debug); RUST_LOG=info,verdict=warn shows alerts only.";
 
@@ -83,6 +90,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Demo(demo::Args),
     Run(Box<run::Args>),
     Serve(serve::Args),
     Extract(extract::Args),
@@ -96,6 +104,7 @@ enum Command {
     Completions(manual::CompletionArgs),
     #[command(hide = true)]
     Man(manual::ManArgs),
+    Top(top::Args),
     #[command(hide = true)]
     Bench(bench::Args),
 }
@@ -113,12 +122,13 @@ pub fn main() -> ExitCode {
         }
     };
     let Cli { log_format, config, command } = Cli::from_arg_matches(&line.matches).unwrap_or_else(|error| error.exit());
-    logging::start(log_format);
+    logging::start(log_format, if matches!(command, Command::Demo(_)) { demo::LOG_FILTER } else { "info" });
     if let Some(file) = line.file {
         log::debug!("settings are read from {}", file.display());
         config::use_file(file);
     }
     let result = match command {
+        Command::Demo(args) => demo::run(&args),
         Command::Run(args) => run::run(*args),
         Command::Serve(args) => serve::run(args),
         Command::Extract(args) => extract::run(&args),
@@ -131,6 +141,7 @@ pub fn main() -> ExitCode {
         Command::Health(args) => health::run(&args),
         Command::Completions(args) => manual::completions(&args),
         Command::Man(args) => manual::man(&args),
+        Command::Top(args) => top::run(args),
         Command::Bench(args) => bench::run(&args),
     };
     let exit = result.unwrap_or_else(|error| {

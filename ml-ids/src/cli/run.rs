@@ -13,8 +13,8 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use clap::{ArgAction, builder::FalseyValueParser};
-use log::{error, info, warn};
-use ml_ids_common::{Counters, FlowCounters, Profile};
+use log::{info, warn};
+use ml_ids_common::{Counters, Profile};
 use tokio::{sync, task::JoinHandle, time::interval};
 
 use super::{
@@ -23,24 +23,23 @@ use super::{
     events::EventArgs,
     exit::Exit,
     hangup::Hangups,
+    judging::{Judging, Setup, close_books},
     keep::{KeepArgs, Models},
     presence::{PERIOD, Presence},
     response,
     serve::{ListenArgs, reload_access},
     sinks::SinkArgs,
     source::ModelArgs,
-    wiring::{FlowView, SensorView, shutdown_signal},
+    wiring::{FlowView, shutdown_signal},
 };
 use crate::{
-    alert::Desk,
     api::{self, AppState, Limits},
-    detect::{Judge, Pipeline, Stats, StatsSnapshot, Watchers, drift::DriftWatch},
     respond::{BlockOptions, BlockState, Responder},
     sensor::{
-        AttachMode, Drain, DrainReport, InterfacePattern, Options, PIN_DIRECTORY, Sensor, SensorError, SensorState,
-        Watch, default_interface,
+        AttachMode, Drain, InterfacePattern, Options, PIN_DIRECTORY, Sensor, SensorError, SensorState, Watch,
+        default_interface, use_permitted,
     },
-    sink::{self, Connected, Hub, Sinks},
+    sink::{self, Connected, Hub},
 };
 
 const EXAMPLES: &str = "\
@@ -136,6 +135,10 @@ pub(super) fn run(args: Args) -> Result<Exit> {
     if args.dry_run {
         return dry_run::dry_run(args);
     }
+    // Before there are other threads, which would not get them.
+    if let Err(error) = use_permitted() {
+        warn!("capabilities that the program's file permits are of no use: {error}");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -180,8 +183,10 @@ async fn watch_interfaces(mut args: Args) -> Result<Exit> {
         }
         Some(Ok(models)) => match start(&args, further, &models, &state, &hangups) {
             Ok(running) => {
+                let recording = api::record(&state);
                 // The sender lives as long as the process; an error would mean that it is ending anyway.
                 let _ = shutdown.wait_for(|stop| *stop).await;
+                recording.abort();
                 running.stop().await?;
                 Exit::Done
             }
@@ -205,15 +210,10 @@ fn usage(error: &impl std::fmt::Display) -> Exit {
 /// Everything that runs besides the API.
 struct Running {
     drain: Drain,
-    pipeline: Pipeline,
-    hub: Arc<Hub>,
-    stats: Arc<Stats>,
+    judging: Judging,
     presence: Arc<Mutex<Presence>>,
     /// Keeps the presence up to date.
     reporting: JoinHandle<()>,
-    /// Sends stats events.
-    stats_events: Option<JoinHandle<()>>,
-    responder: Arc<Responder>,
 }
 
 /// How the sensor is set up for a model of this profile.
@@ -238,7 +238,7 @@ fn watch(args: &Args) -> Watch {
 fn start(args: &Args, further: Connected, models: &Models, state: &AppState, hangups: &Hangups) -> Result<Running> {
     let options = options(args, models.handle().current().model.contract().profile);
     let sensor = Sensor::start(&watch(args), &options)?;
-    let (sensor_state, stats) = (sensor.state(), Arc::new(Stats::new(args.linger)));
+    let sensor_state = sensor.state();
     let names = Arc::clone(&sensor_state);
     let block = args.response.block();
     let files = args.sinks.log_files(args.log_negative_predictions, block.is_some());
@@ -253,24 +253,17 @@ fn start(args: &Args, further: Connected, models: &Models, state: &AppState, han
     );
     let reopened = Arc::clone(&hub);
     hangups.each(move || reopened.reopen());
-    let alert_settings = args.alert_rules.settings();
-    let origin = args.events.origin(alert_settings.severities.clone());
-    let sinks = Sinks::new(Arc::clone(&hub), Arc::new(move |index| names.interface_name(index)), origin);
     let block = block.map(|options| sensor.filter_maps().map(|maps| (options, maps))).transpose()?;
     let responder = Arc::new(Responder::start(args.response.allow(), block, &hub)?);
-    let drift = Arc::new(DriftWatch::default());
-    let desk = Desk::open(alert_settings, args.alerts_kept.store(), Arc::clone(&hub))
-        .context("cannot start the thread of the alert store")?;
-    let board = desk.board();
-    let (pipeline, batches) = Pipeline::start(
-        Judge::new(models.handle()),
-        Arc::clone(&responder),
-        sinks,
-        desk,
-        Watchers { stats: Arc::clone(&stats), drift: Arc::clone(&drift), shadow: models.shadow() },
-    )
-    .context("cannot start the scoring thread")?;
-    state.set_model_watch(drift);
+    let setup = Setup {
+        names: Arc::new(move |index| names.interface_name(index)),
+        events: &args.events,
+        alerts: args.alert_rules.settings(),
+        store: args.alerts_kept.store(),
+        models,
+        linger: args.linger,
+    };
+    let (mut judging, batches) = Judging::start(setup, hub, Arc::clone(&responder), state)?;
     let table = Mutex::new(sensor.live_flows(&options)?);
     state.set_flow_source(Arc::new(FlowView { table, state: Arc::clone(&sensor_state) }));
     let presence = Arc::new(Mutex::new(Presence::begin(&args.log_dir, args.pin)));
@@ -282,18 +275,9 @@ fn start(args: &Args, further: Connected, models: &Models, state: &AppState, han
         sensor_state.memory_bytes() as f64 / f64::from(1 << 20)
     );
     warn_of_blocking(&responder, &sensor_state);
-    let view = Arc::new(SensorView {
-        state: sensor_state,
-        stats: Arc::clone(&stats),
-        responder: Arc::clone(&responder),
-        hub: Arc::clone(&hub),
-        board: Arc::clone(&board),
-    });
-    state.set_alerts(board);
-    let stats_events = args.events.report_stats(Arc::clone(&view));
-    state.set_sensor(view);
+    judging.show(sensor_state, &args.events, state);
     info!("logs go to {}; stop with Ctrl-C", args.log_dir.display());
-    Ok(Running { drain, pipeline, hub, stats, responder, presence, reporting, stats_events })
+    Ok(Running { drain, judging, presence, reporting })
 }
 
 /// Notes every few seconds how many flows a kill would lose.
@@ -324,24 +308,14 @@ fn warn_of_blocking(responder: &Responder, state: &SensorState) {
 impl Running {
     /// Detaches and flushes what is not pinned, judges what is left, and closes the books.
     async fn stop(self) -> Result<()> {
-        let Self { drain, pipeline, hub, stats, responder, presence, reporting, stats_events } = self;
-        stats_events.inspect(JoinHandle::abort);
+        let Self { drain, judging, presence, reporting } = self;
         reporting.abort();
         // Ends by being aborted; what matters is that it writes no more.
         let _ = reporting.await;
         let state = drain.state();
         let pinned_at = drain.pinned_at().map(Path::to_owned);
-        let report = tokio::task::spawn_blocking(move || {
-            // First, so that verdicts on what is still open block nobody.
-            responder.stop();
-            let report = drain.stop();
-            pipeline.finish();
-            hub.stop();
-            report
-        })
-        .await
-        .context("the sensor could not be stopped")?;
-        let (counters, verdicts) = (settled_counters(&state), stats.snapshot());
+        let (report, verdicts) = judging.finish(move || drain.stop()).await?;
+        let counters = settled_counters(&state);
         let live = counters.flows.opened.saturating_sub(counters.flows.ended());
         presence.lock().unwrap_or_else(PoisonError::into_inner).end(live);
         let (open, then) = if report.pinned {
@@ -390,27 +364,6 @@ fn settled_counters(state: &SensorState) -> Counters {
         counters = state.counters();
     }
     counters
-}
-
-/// Every packet is in a flow or skipped for a reason, every flow judged, discarded, evicted or lost: says so, or what is
-/// missing. Where flows stay in a pinned table, other agents may have read records before this one, and the kernel goes on:
-/// then what this agent has read must have been judged.
-fn close_books(counters: &Counters, report: &DrainReport, verdicts: &StatsSnapshot) {
-    let FlowCounters { opened, emitted, .. } = counters.flows;
-    let DrainReport { taken, inherited, flushed, discarded, pinned } = *report;
-    let ended = counters.flows.ended() + flushed + discarded;
-    let arrived = taken + inherited + flushed;
-    let judged = verdicts.scored + verdicts.other_protocol + verdicts.failed;
-    let whole = pinned || (opened == ended && emitted == taken);
-    if counters.ingress.balanced() && counters.egress.balanced() && whole && arrived == judged {
-        info!("the books balance");
-    } else {
-        error!(
-            "the books do not balance: {opened} flows opened and {ended} ended, {emitted} left the kernel, {arrived} \
-             arrived and {judged} were judged; ingress {:?}, egress {:?}; please report this",
-            counters.ingress, counters.egress
-        );
-    }
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

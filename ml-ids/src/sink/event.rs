@@ -18,10 +18,12 @@ pub enum EventKind {
     Negative,
     /// Something has happened to a block.
     Block,
+    /// What the last second brought, for those who watch: in the feed only.
+    Pulse,
 }
 
 impl EventKind {
-    /// All kinds.
+    /// All kinds that sinks can choose.
     pub const ALL: [Self; 6] = [Self::Alert, Self::Flow, Self::Stats, Self::Positive, Self::Negative, Self::Block];
 
     /// The name, in subjects, flags and metrics.
@@ -34,6 +36,7 @@ impl EventKind {
             Self::Positive => "positive",
             Self::Negative => "negative",
             Self::Block => "block",
+            Self::Pulse => "pulse",
         }
     }
 }
@@ -132,7 +135,7 @@ mod tests {
     #[test]
     fn sets_are_read_by_their_names() {
         assert_eq!(Kinds::from_names("alert, negative"), Some(Kinds::of(&[EventKind::Alert, EventKind::Negative])));
-        for wrong in ["", "alert,", "alerts", "alert flow"] {
+        for wrong in ["", "alert,", "alerts", "alert flow", "pulse"] {
             assert_eq!(Kinds::from_names(wrong), None, "{wrong:?}");
         }
         for kind in EventKind::ALL {

@@ -7,7 +7,7 @@ use tokio::sync::broadcast;
 use super::event::{Event, EventKind};
 
 /// Kinds that can be listened to.
-pub const FEED_KINDS: [EventKind; 3] = [EventKind::Alert, EventKind::Flow, EventKind::Stats];
+pub const FEED_KINDS: [EventKind; 4] = [EventKind::Alert, EventKind::Flow, EventKind::Stats, EventKind::Pulse];
 /// Events that a listener may be behind.
 const RING: usize = 1024;
 
@@ -29,7 +29,7 @@ impl Feed {
     }
 
     /// Tells those who listen.
-    pub(super) fn publish(&self, event: &Event) {
+    pub(crate) fn publish(&self, event: &Event) {
         if let Some(ring) = self.ring(event.kind())
             && ring.receiver_count() > 0
         {

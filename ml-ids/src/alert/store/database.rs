@@ -14,6 +14,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, params};
 use super::{
     super::record::{Alert, Ending, State},
     beside,
+    query::readable,
 };
 
 /// `MLID`, so that no other program's file is taken for ours.
@@ -75,13 +76,8 @@ pub enum StoreError {
     #[error("another sensor uses it; give each sensor its own --alert-db or --state-dir")]
     InUse,
     /// A row that is no alert.
-    #[error("alert {id} in the file cannot be read: {error}; it is left out")]
-    Row {
-        /// Its number.
-        id: i64,
-        /// What the JSON parser said.
-        error: serde_json::Error,
-    },
+    #[error("alert {0} in the file cannot be read: somebody or something else has changed it")]
+    Unreadable(u64),
 }
 
 impl StoreError {
@@ -174,9 +170,10 @@ impl Database {
         let mut lost = Vec::new();
         {
             let mut statement = self.connection.prepare("SELECT body FROM alerts WHERE state = 'open' ORDER BY seq")?;
-            let bodies = statement.query_map([], |row| row.get::<_, String>(0))?;
-            for body in bodies {
-                let Ok(alert) = serde_json::from_str::<Alert>(&body?) else { continue };
+            let mut bodies = statement.query([])?;
+            while let Some(row) = bodies.next()? {
+                let body = readable(row.get::<_, String>(0))?;
+                let Some(alert) = body.and_then(|body| serde_json::from_str::<Alert>(&body).ok()) else { continue };
                 last = (last + 1).max(now_us);
                 let ended = Alert { seq: last, state: State::Closed, ending: Some(Ending::Lost), ..alert };
                 lost.push(Arc::new(ended));

@@ -65,6 +65,8 @@ pub struct StoreHealth {
     pub removed: u64,
     /// Files that were found damaged and moved aside.
     pub corrupt: u64,
+    /// Rows met so far that are no alerts, and are left out of what is read.
+    pub unreadable: usize,
     /// Why it cannot be written now.
     pub failing: Option<String>,
 }

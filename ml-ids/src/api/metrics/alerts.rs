@@ -33,6 +33,7 @@ pub(super) fn store(Scrape { state, .. }: &Scrape<'_>, page: &mut Page<'_>) {
     page.counter("alert_store_retries", "Writes that failed and were tried again", store.retries);
     page.counter("alert_store_removed_alerts", "Alerts removed because of their number or age", store.removed);
     page.counter("alert_store_damaged_files", "Files that were damaged and moved aside", store.corrupt);
+    page.gauge("alert_store_unreadable_rows", "Rows met that are no alerts and are left out", store.unreadable as f64);
     page.gauge("alert_store_waiting_alerts", "Alerts that wait for the file", store.waiting as f64);
     page.gauge(
         "alert_store_failing",
