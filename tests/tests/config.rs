@@ -233,7 +233,7 @@ fn man_pages_are_rendered_without_a_complaint() -> Result<()> {
     ensure!(pages.len() > 15, "{pages:?}");
     for page in pages {
         let path = page.path();
-        let groff = Command::new("groff").args(["-man", "-Tutf8", "-ww", "-P-cbou"]).arg(&path).output();
+        let groff = Command::new("groff").args(["-man", "-Kutf8", "-Tutf8", "-ww", "-P-cbou"]).arg(&path).output();
         let Ok(output) = groff else {
             eprintln!("SKIPPED: there is no groff to render man pages");
             return Ok(());

@@ -21,7 +21,7 @@ use super::{
 
 const EXAMPLES: &str = "\
 Examples:
-  ml-ids completions bash > ml-ids.bash        then: . ./ml-ids.bash, or put it into /etc/bash_completion.d
+  ml-ids completions bash > ml-ids.bash        then: . ./ml-ids.bash
   ml-ids completions zsh > _ml-ids             then put it into a folder of $fpath
   ml-ids completions fish > ml-ids.fish        then put it into ~/.config/fish/completions";
 

@@ -50,7 +50,7 @@ Examples:
   ml-ids run -i eth0 --model forest.onnx --log-dir /var/log/ml-ids
   ml-ids run -i eth0 --model mlflow:ids@production --model-refresh 1m \\
       --mlflow-tracking-uri https://mlflow.example.org --shadow mlflow:ids@candidate
-  ml-ids run -i eth0 --pin                     goes on with the same flows after a restart or an upgrade
+  ml-ids run -i eth0 --pin                     goes on with the same flows after a restart
   ml-ids run -i eth0 --sink syslog+tcp://logs.example:601 \\
       --sink 'nats://bus.example/site?types=alert,stats'
   ml-ids run -i eth0 --ignore udp:53 --allow 10.0.0.0/8

@@ -318,6 +318,7 @@ fn the_example_names_every_option_and_all_of_it_holds_when_its_defaults_are_set(
     if let Err(problems) = Settings::parse(&set, &root) {
         panic!("{problems:?}\n{set}");
     }
+    assert!(is_shared(&all, "token-file") && is_shared(&all, "bpffs") && !is_shared(&all, "format"));
     assert!(is_shared(&all, "model") && is_shared(&all, "log-format") && !is_shared(&all, "max-flows"));
 }
 
