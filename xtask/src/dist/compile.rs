@@ -38,7 +38,7 @@ impl Checkout {
             Err(_) => commit_time(&root)?,
         };
         // Of its own: what an ordinary build has left would be taken for fresh, and knows this folder's name.
-        Ok(Self { root, target_dir: workspace::target().join("dist/build"), epoch })
+        Ok(Self { root, target_dir: workspace::target().join("xtask/dist"), epoch })
     }
 
     /// Where cargo puts the program.
