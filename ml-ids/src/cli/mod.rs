@@ -14,6 +14,7 @@ mod exit;
 mod extract;
 mod hangup;
 mod health;
+mod help;
 mod keep;
 mod load;
 mod logging;
@@ -38,6 +39,7 @@ mod speed;
 mod state_dir;
 mod summary;
 mod tally;
+mod top;
 mod unpin;
 mod verdict_writer;
 mod wiring;
@@ -62,6 +64,7 @@ Examples:
   ml-ids block list                            what a sensor that runs with --block drops
   ml-ids alerts list                           the alerts that a sensor has kept
   ml-ids config example > ml-ids.toml          a configuration file to begin with
+  ml-ids top                                   what a running agent sees, live in the terminal
 
 RUST_LOG sets the log level (error, warn, info, debug); RUST_LOG=info,verdict=warn shows alerts only.";
 
@@ -97,6 +100,7 @@ enum Command {
     Completions(manual::CompletionArgs),
     #[command(hide = true)]
     Man(manual::ManArgs),
+    Top(top::Args),
     #[command(hide = true)]
     Bench(bench::Args),
 }
@@ -132,6 +136,7 @@ pub fn main() -> ExitCode {
         Command::Health(args) => health::run(&args),
         Command::Completions(args) => manual::completions(&args),
         Command::Man(args) => manual::man(&args),
+        Command::Top(args) => top::run(args),
         Command::Bench(args) => bench::run(&args),
     };
     let exit = result.unwrap_or_else(|error| {
