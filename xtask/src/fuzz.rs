@@ -86,6 +86,8 @@ fn guided_run(name: &str, seconds: &str) -> anyhow::Result<()> {
     let root = workspace::root();
     let learnt = out().join("corpus").join(name);
     std::fs::create_dir_all(&learnt).with_context(|| format!("cannot create {}", learnt.display()))?;
+    // A workspace of its own has a lock file of its own: the same versions are fuzzed as are built.
+    std::fs::copy(root.join("Cargo.lock"), root.join(FOLDER).join("Cargo.lock")).context("cannot copy Cargo.lock")?;
     let mut command = Command::new(workspace::cache()?.join("tools/bin/cargo-fuzz"));
     command
         .current_dir(&root)

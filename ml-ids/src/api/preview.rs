@@ -44,7 +44,7 @@ mod tests {
     #[test]
     fn a_body_is_read_into_the_values_that_the_model_gets() {
         let (index, _) = find("Flow Duration").unwrap();
-        let rows = rows_of_json(br#"[{"Flow Duration": 7}]"#, 1, TimeUnit::default()).unwrap();
+        let rows = rows_of_json(br#"{"flows": [{"Flow Duration": 7}]}"#, 1, TimeUnit::default()).unwrap();
         assert_eq!(rows[0][index], 7.0);
         let lines = rows_of_lines(b"{\"Flow Duration\": 7}\n\n[]\n", TimeUnit::default());
         assert_eq!(lines[0].as_ref().map(|row| row[index]), Ok(7.0));

@@ -87,7 +87,9 @@ mod tests {
             assert!(damage.is_none(), "{capture}: {damage:?}");
             assert!(table.counters().flows.emitted > 0, "{capture} has no flow");
         }
-        for (body, rows) in [("single", 1), ("batch", 2), ("client", 1), ("table", 1), ("numbers", 1), ("flows", 2)] {
+        for (body, rows) in
+            [("single", 1), ("batch", 2), ("client", 1), ("table", 1), ("rows-of-numbers", 2), ("flows", 2)]
+        {
             let read = rows_of_json(&seed(&format!("predict/{body}")), 16, TimeUnit::Auto);
             assert_eq!(read.map(|rows| rows.len()), Ok(rows), "{body}");
         }
