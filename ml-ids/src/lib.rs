@@ -13,6 +13,7 @@ pub mod features;
 pub mod histogram;
 pub mod model;
 pub mod offline;
+pub mod privilege;
 pub mod respond;
 pub mod sensor;
 pub mod sink;
