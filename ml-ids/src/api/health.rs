@@ -10,6 +10,7 @@ use super::{
     access::AccessHealth,
     answer::{Answer, json as json_response},
     predictor::{ModelCard, ShadowHealth},
+    privileges::PrivilegeHealth,
     state::{AppState, Slot},
 };
 use crate::{
@@ -280,7 +281,7 @@ enum Status {
 }
 
 #[derive(Serialize)]
-struct Health {
+struct Health<'a> {
     status: Status,
     /// The old server's name for it.
     model_initialized: bool,
@@ -290,6 +291,7 @@ struct Health {
     shadow: Option<ShadowHealth>,
     sensor: Option<SensorSnapshot>,
     access: AccessHealth,
+    privileges: Option<&'a PrivilegeHealth>,
     queues: BTreeMap<&'static str, QueueHealth>,
     uptime_seconds: f64,
 }
@@ -315,11 +317,23 @@ pub(crate) fn health(state: &AppState) -> Answer {
         Slot::Loading | Slot::Loaded(_) => Status::Degraded,
     };
     let model = state.predictor().map(|predictor| predictor.card());
-    let notes = state.drift().iter().filter_map(drift_note).collect();
+    let notes = state.drift().iter().filter_map(drift_note).chain(state.privileges.note()).collect();
+    let privileges = state.privileges.health();
     let uptime_seconds = state.started.elapsed().as_secs_f64();
     let (model_initialized, access) = (model.is_some(), state.access.health());
-    let health =
-        Health { status, model_initialized, reasons, notes, model, shadow, sensor, access, queues, uptime_seconds };
+    let health = Health {
+        status,
+        model_initialized,
+        reasons,
+        notes,
+        model,
+        shadow,
+        sensor,
+        access,
+        privileges,
+        queues,
+        uptime_seconds,
+    };
     json_response(StatusCode::OK, &health)
 }
 
@@ -332,6 +346,7 @@ pub(crate) fn reasons(state: &AppState, sensor: Option<&SensorSnapshot>) -> Vec<
     };
     reasons.extend(state.model_source().iter().flat_map(|source| source.reasons()));
     reasons.extend(state.access.problems());
+    reasons.extend(state.privileges.problem());
     match sensor {
         Some(sensor) => reasons.extend(sensor.degraded.iter().cloned()),
         None if state.capture_asked() => reasons.push("capture is not attached yet".to_owned()),

@@ -36,6 +36,7 @@ mod predict;
 mod predict_body;
 mod predict_lines;
 mod predictor;
+mod privileges;
 mod pulse;
 mod query;
 mod reload;
@@ -66,6 +67,7 @@ pub use predictor::{
     ClassDetails, Contribution, Explanation, ModelCard, ModelDetails, ModelSource, ModelWatch, Prediction, Predictor,
     Refresh, ReloadError, ReloadStatus, Reloaded, ShadowHealth, SourceLooks,
 };
+pub use privileges::{PrivilegeHealth, PrivilegeState};
 pub use server::serve;
 pub use state::AppState;
 pub use tls::TlsError;

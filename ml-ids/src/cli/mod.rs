@@ -18,6 +18,7 @@ mod logging;
 mod model;
 mod model_view;
 mod presence;
+mod privileges;
 mod response;
 mod rows;
 mod run;

@@ -29,6 +29,7 @@ pub use landlock::Places;
 pub use seccomp::refused_calls;
 
 use threads::Step;
+pub(crate) use threads::without_capabilities;
 
 /// How much of its rights a process has given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

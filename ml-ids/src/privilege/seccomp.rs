@@ -15,6 +15,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
+use log::debug;
 use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule, TargetArch, apply_filter_all_threads,
@@ -43,6 +44,10 @@ pub(super) enum SeccompError {
 pub(super) fn install() -> Result<(), SeccompError> {
     handle_refusals()?;
     let programs = programs(TargetArch::try_from(std::env::consts::ARCH)?)?;
+    let whys = ALLOWED.iter().map(|group| group.why).chain(LIMITED.iter().map(|limited| limited.why));
+    debug!("system calls pass for: {}", whys.collect::<Vec<_>>().join("; "));
+    let whys: Vec<_> = FATAL.iter().map(|group| group.why).collect();
+    debug!("system calls end the process: {}", whys.join(", "));
     for program in &programs {
         apply_filter_all_threads(program)?;
     }

@@ -219,7 +219,7 @@ fn set_capabilities(keep: u64) -> Result<(), i32> {
 }
 
 /// Does something on a thread that has no capability, whatever this one has. What is tried there shows what will work later.
-pub(super) fn without_capabilities<T: Send>(act: impl FnOnce() -> T + Send) -> io::Result<T> {
+pub(crate) fn without_capabilities<T: Send>(act: impl FnOnce() -> T + Send) -> io::Result<T> {
     let tried = thread::scope(|scope| {
         scope.spawn(|| set_capabilities(0).map_err(io::Error::from_raw_os_error).map(|()| act())).join()
     });

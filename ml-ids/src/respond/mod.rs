@@ -18,7 +18,7 @@ mod memory;
 mod pins;
 mod tally;
 
-use std::{io, net::IpAddr, sync::Arc};
+use std::{io, net::IpAddr, path::PathBuf, sync::Arc};
 
 use aya::maps::MapError;
 use ipnet::IpNet;
@@ -30,7 +30,7 @@ pub use guard::{Guard, Protection, Refusal};
 pub use pins::{BPFFS, Hands, Note, PinsError, Settings, Turn};
 pub use tally::BlockCounts;
 
-use crate::{detect::Verdict, model::Model, sensor::FilterMaps, sink::Hub};
+use crate::{detect::Verdict, model::Model, privilege::Account, sensor::FilterMaps, sink::Hub};
 use blocker::Blocker;
 
 /// Why there is no response.
@@ -104,6 +104,15 @@ impl Responder {
             label: model.contract().classes.get(score.class).cloned().unwrap_or_default(),
             probability: score.probability,
         });
+    }
+
+    /// Gives what is pinned to the account that goes on. Returns the folders that it needs.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn hand_over(&self, account: &Account) -> io::Result<Vec<PathBuf>> {
+        let Some(blocker) = &self.blocker else { return Ok(Vec::new()) };
+        Ok(blocker.give(account.uid(), account.gid())?.into_iter().collect())
     }
 
     /// How blocking stands; `None` when it is off.
