@@ -132,7 +132,16 @@ impl Server {
     /// # Errors
     /// When it ends or says nothing of listening within [`LIMIT`].
     pub fn start(arguments: &[&str]) -> Result<Self> {
-        let mut process = Command::new(crate::binary()?)
+        Self::start_by(&crate::binary()?.to_string_lossy(), &[], arguments)
+    }
+
+    /// Starts it by another program that becomes it: the program, what it is told, and the server's own arguments.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub fn start_by(program: &str, before: &[&str], arguments: &[&str]) -> Result<Self> {
+        let mut process = Command::new(program)
+            .args(before)
             .args(["serve", "--listen", "127.0.0.1:0"])
             .args(arguments)
             .env("RUST_LOG", "info")
@@ -181,6 +190,12 @@ impl Server {
     pub fn wait_ready(&self) -> Result<()> {
         crate::lab::wait_until(LIMIT, || self.get("/health/ready").is_ok_and(|answer| answer.status == 200))
             .with_context(|| format!("not ready: {}", self.log()))
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.id()
     }
 
     /// What it has printed on standard error so far.

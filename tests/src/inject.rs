@@ -3,11 +3,7 @@
 //!
 //! The kernel's interface for debuggers does it from outside, so the program needs no way in for tests.
 
-use std::{
-    fs::File,
-    io,
-    os::unix::fs::FileExt as _,
-};
+use std::{fs::File, io, os::unix::fs::FileExt as _};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
@@ -15,6 +11,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 const SYSCALL: [u8; 2] = [0x0f, 0x05];
 /// Below the stack of the thread: room for what arguments point to.
 const ROOM: u64 = 64 << 10;
+
+/// Most instructions of a handler.
+const STEPS: usize = 100_000;
 
 /// What became of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,9 +57,7 @@ impl Intruder {
         // SAFETY: all bytes zero is a valid value.
         let mut intruder = Self { thread, registers: unsafe { std::mem::zeroed() }, memory };
         ensure!(intruder.wait()? == Stop::Signal(libc::SIGSTOP), "{process} did not stop");
-        // SAFETY: room for the registers.
-        let read = unsafe { libc::ptrace(libc::PTRACE_GETREGS, thread, 0, &raw mut intruder.registers) };
-        ensure!(read == 0, "cannot read registers: {}", io::Error::last_os_error());
+        intruder.registers = intruder.read()?;
         let mut instruction = [0; 2];
         intruder.memory.read_exact_at(&mut instruction, intruder.registers.rip - 2)?;
         ensure!(instruction == SYSCALL, "{process} is not in a system call");
@@ -73,6 +70,61 @@ impl Intruder {
     /// When the thread does not do as it is told.
     #[cfg(target_arch = "x86_64")]
     pub fn call(&mut self, number: i64, arguments: &[Argument<'_>]) -> Result<Outcome> {
+        self.prepare(number, arguments)?;
+        loop {
+            self.step(0)?;
+            match self.wait()? {
+                Stop::Signal(libc::SIGTRAP) => {
+                    let registers = self.read()?;
+                    // A call that was refused before leaves the trap of its step behind.
+                    if registers.rip == self.registers.rip {
+                        return Ok(Outcome::Answered(registers.rax.cast_signed()));
+                    }
+                }
+                Stop::Signal(libc::SIGSYS) => return Ok(Outcome::Refused),
+                Stop::Signal(other) => bail!("stopped by signal {other}"),
+                Stop::End(signal) => return Ok(Outcome::Ended(signal)),
+            }
+        }
+    }
+
+    /// Makes a call that the filter refuses, and lets the program's own handler answer it. Returns what the call is answered.
+    ///
+    /// # Errors
+    /// When the filter does not refuse it, or the handler does not come to its end.
+    #[cfg(target_arch = "x86_64")]
+    pub fn call_answered(&mut self, number: i64, arguments: &[Argument<'_>]) -> Result<i64> {
+        self.prepare(number, arguments)?;
+        self.step(0)?;
+        let stop = self.wait()?;
+        ensure!(stop == Stop::Signal(libc::SIGSYS), "not refused: {stop:?}");
+        // The handler begins with its signal, and has ended when the thread is back behind the call.
+        let back = self.registers.rip;
+        let mut signal = libc::SIGSYS;
+        for _ in 0..STEPS {
+            self.step(signal)?;
+            signal = 0;
+            let stop = self.wait()?;
+            ensure!(stop == Stop::Signal(libc::SIGTRAP), "{stop:?} in the handler");
+            let registers = self.read()?;
+            if registers.rip == back {
+                return Ok(registers.rax.cast_signed());
+            }
+        }
+        bail!("the handler does not end")
+    }
+
+    /// One instruction, begun with a signal unless that is 0.
+    fn step(&self, signal: i32) -> Result<()> {
+        // SAFETY: no pointers are read.
+        let stepped = unsafe { libc::ptrace(libc::PTRACE_SINGLESTEP, self.thread, 0, signal) };
+        ensure!(stepped == 0, "cannot step: {}", io::Error::last_os_error());
+        Ok(())
+    }
+
+    /// Puts the thread before a call.
+    #[cfg(target_arch = "x86_64")]
+    fn prepare(&mut self, number: i64, arguments: &[Argument<'_>]) -> Result<()> {
         let mut registers = self.registers;
         let mut place = registers.rsp.saturating_sub(ROOM) & !0xf;
         let mut values = [0u64; 6];
@@ -92,21 +144,17 @@ impl Intruder {
         registers.rax = number.cast_unsigned();
         // What the thread was doing is not gone on with before it has its own registers back.
         registers.orig_rax = u64::MAX;
-        self.set(&registers)?;
-        // SAFETY: no pointers are read.
-        let stepped = unsafe { libc::ptrace(libc::PTRACE_SINGLESTEP, self.thread, 0, 0) };
-        ensure!(stepped == 0, "cannot step: {}", io::Error::last_os_error());
-        match self.wait()? {
-            Stop::Signal(libc::SIGTRAP) => {
-                // SAFETY: room for the registers.
-                let read = unsafe { libc::ptrace(libc::PTRACE_GETREGS, self.thread, 0, &raw mut registers) };
-                ensure!(read == 0, "cannot read registers: {}", io::Error::last_os_error());
-                Ok(Outcome::Answered(registers.rax.cast_signed()))
-            }
-            Stop::Signal(libc::SIGSYS) => Ok(Outcome::Refused),
-            Stop::Signal(other) => bail!("stopped by signal {other}"),
-            Stop::End(signal) => Ok(Outcome::Ended(signal)),
-        }
+        self.set(&registers)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn read(&self) -> Result<libc::user_regs_struct> {
+        // SAFETY: all bytes zero is a valid value, which the call fills.
+        let mut registers: libc::user_regs_struct = unsafe { std::mem::zeroed() };
+        // SAFETY: room for the registers.
+        let read = unsafe { libc::ptrace(libc::PTRACE_GETREGS, self.thread, 0, &raw mut registers) };
+        ensure!(read == 0, "cannot read registers: {}", io::Error::last_os_error());
+        Ok(registers)
     }
 
     #[cfg(target_arch = "x86_64")]

@@ -20,10 +20,10 @@ use super::{
 use crate::{
     api::{AppState, ModelSource, Refresh, ReloadError, ReloadStatus, Reloaded, ShadowHealth, SourceLooks},
     detect::{Shadow, ShadowCounts},
-    privilege::Account,
     model::{
         Keeper, KeeperOptions, Live, ModelError, ModelHandle, Outcome, RefreshError, Refreshed, Source, described,
     },
+    privilege::Account,
 };
 
 /// Most frequent pairs of labels that `/health` shows.

@@ -88,6 +88,8 @@ impl Account {
     /// When it cannot be made, or is there and not writable.
     pub fn folder(&self, path: &Path, mode: u32, flag: &'static str) -> Result<(), FolderError> {
         if !self.changes() {
+            // It has to be there to be among the places that can be used later. What is wrong with it shows at its use.
+            let _ = self.make(path, mode);
             return Ok(());
         }
         self.make(path, mode).map_err(|source| FolderError::Make { path: path.to_owned(), source })?;
@@ -112,6 +114,9 @@ impl Account {
             // Somebody was faster; whether it is of use shows.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
             made => made?,
+        }
+        if !self.changes() {
+            return Ok(());
         }
         let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
         let folder = OpenOptions::new().read(true).custom_flags(flags).open(path)?;

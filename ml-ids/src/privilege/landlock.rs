@@ -32,8 +32,14 @@ const READ: &[(&[&str], &str)] = &[
     (&["/etc/passwd", "/etc/localtime", "/usr/share/zoneinfo"], "what the C library may ask for"),
     (
         &[
-            "/etc/ssl", "/etc/pki", "/etc/ca-certificates", "/usr/lib/ssl", "/usr/share/ssl", "/usr/share/ca-certificates",
-            "/usr/local/share/ca-certificates", "/usr/local/ssl",
+            "/etc/ssl",
+            "/etc/pki",
+            "/etc/ca-certificates",
+            "/usr/lib/ssl",
+            "/usr/share/ssl",
+            "/usr/share/ca-certificates",
+            "/usr/local/share/ca-certificates",
+            "/usr/local/ssl",
         ],
         "certificates that servers of models and sinks are checked against",
     ),

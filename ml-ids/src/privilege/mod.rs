@@ -91,6 +91,7 @@ pub fn drop_all(account: &Account, kept: &[Kept], places: &Places) -> Result<Sta
     let mut why: Vec<String> = kept.iter().map(|kept| format!("{} is kept: {}", kept.name(), kept.why)).collect();
     why.extend(account.remark().map(str::to_owned));
     let mask = kept.iter().fold(0, |mask, kept| mask | kept.bit());
+    read_once();
     no_core_dumps()?;
     let limits = landlock::ruleset(places);
     if let Err(error) = &limits {
@@ -147,13 +148,19 @@ pub fn keep_all() -> Result<Standing, PrivilegeError> {
     })
 }
 
+/// Has libraries read what they read of the process once: it belongs to root from then on.
+fn read_once() {
+    let _ = (procfs::ticks_per_second(), procfs::page_size());
+}
+
 /// Tokens, keys and traffic are in memory: none of it goes to the disk when the process crashes, nor to a tracer of the same
 /// user.
 fn no_core_dumps() -> Result<(), PrivilegeError> {
     let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: a valid limit; the other call takes numbers only.
-    let (limited, hidden) =
-        unsafe { (libc::setrlimit(libc::RLIMIT_CORE, &raw const none), libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0)) };
+    let (limited, hidden) = unsafe {
+        (libc::setrlimit(libc::RLIMIT_CORE, &raw const none), libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0))
+    };
     if limited != 0 || hidden != 0 {
         return Err(PrivilegeError::Refused { action: "switch core dumps off", source: io::Error::last_os_error() });
     }

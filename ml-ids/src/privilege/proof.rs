@@ -76,8 +76,7 @@ mod tests {
 
     #[test]
     fn a_thread_without_rights_is_seen_as_one() {
-        let expected =
-            Found { uid: 9, gid: 8, users_agree: true, capabilities: 0, no_new_privs: true, seccomp: true };
+        let expected = Found { uid: 9, gid: 8, users_agree: true, capabilities: 0, no_new_privs: true, seccomp: true };
         assert_eq!(parse(STATUS), Some(expected));
     }
 

@@ -149,9 +149,9 @@ mod tests {
     fn no_call_is_on_two_lists() {
         let mut seen = BTreeMap::new();
         let lists = [("allowed", ALLOWED), ("fatal", FATAL)];
-        let plain = lists.iter().flat_map(|(list, groups)| {
-            groups.iter().flat_map(|group| group.calls).map(move |call| (*call, *list))
-        });
+        let plain = lists
+            .iter()
+            .flat_map(|(list, groups)| groups.iter().flat_map(|group| group.calls).map(move |call| (*call, *list)));
         for (call, list) in plain.chain(LIMITED.iter().map(|limited| (limited.call, "limited"))) {
             if let Some(other) = seen.insert(call, list) {
                 panic!("system call {call} is {other} and {list}");
