@@ -26,6 +26,7 @@ mod model_view;
 mod output;
 mod parse;
 mod presence;
+mod privileges;
 mod progress;
 mod response;
 mod rows;
