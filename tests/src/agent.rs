@@ -132,9 +132,15 @@ impl Server {
     /// # Errors
     /// When it ends or says nothing of listening within [`LIMIT`].
     pub fn start(arguments: &[&str]) -> Result<Self> {
-        let mut process = Command::new(crate::binary()?)
-            .args(["serve", "--listen", "127.0.0.1:0"])
-            .args(arguments)
+        Self::of(Command::new(crate::binary()?).args(["serve", "--listen", "127.0.0.1:0"]).args(arguments))
+    }
+
+    /// Starts a command that listens, as `ml-ids serve` does and says. It listens when this returns.
+    ///
+    /// # Errors
+    /// When it ends or says nothing of listening within [`LIMIT`].
+    pub fn of(command: &mut Command) -> Result<Self> {
+        let mut process = command
             .env("RUST_LOG", "info")
             .env_remove("ML_IDS_MODEL")
             .stdin(Stdio::null())
@@ -157,9 +163,9 @@ impl Server {
                 return Ok(server);
             }
             if let Some(status) = server.process.try_wait()? {
-                bail!("serve ended with {status}: {}", server.log());
+                bail!("it ended with {status}: {}", server.log());
             }
-            ensure!(begun.elapsed() < LIMIT, "serve does not listen: {}", server.log());
+            ensure!(begun.elapsed() < LIMIT, "it does not listen: {}", server.log());
             thread::sleep(Duration::from_millis(10));
         }
     }

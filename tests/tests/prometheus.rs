@@ -99,6 +99,18 @@ fn every_alert_says_what_it_is_and_what_to_do_and_is_tested() -> Result<()> {
 }
 
 #[test]
+fn each_alert_rule_has_its_entry_in_the_runbook() -> Result<()> {
+    let rules = fs::read_to_string(deployed("prometheus/alerts.rules.yml"))?;
+    let operations = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/OPERATIONS.md"))?;
+    let names: BTreeSet<&str> = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    let entries: BTreeSet<&str> = operations.lines().filter_map(|line| line.strip_prefix("### ")).collect();
+    ensure!(names.len() > 10, "{names:?}");
+    let runbook: BTreeSet<&str> = entries.iter().copied().filter(|entry| entry.starts_with("MlIds")).collect();
+    ensure!(names == runbook, "rules {names:?}, entries {runbook:?}");
+    Ok(())
+}
+
+#[test]
 fn rules_and_dashboard_name_no_metric_that_there_is_not() -> Result<()> {
     let known = known()?;
     for file in ["recording.rules.yml", "alerts.rules.yml", "tests.yml"].map(|file| format!("prometheus/{file}")) {

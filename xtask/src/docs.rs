@@ -1,5 +1,8 @@
 //! `cargo xtask docs`: the parts of documents that a program prints, printed anew.
 
+mod demo;
+mod tour;
+
 use std::{
     fs,
     path::Path,
@@ -20,10 +23,20 @@ pub(crate) struct Arguments {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Document {
-    /// docs/ALERTS.md: the alerts of ten minutes of a scan and brute forces over benign traffic
+    /// docs/ALERTS.md: the alerts of ten minutes of a scan, brute forces and a flood over benign traffic
     Alerts,
+    /// deploy/ml-ids.toml: a configuration file with every option as a comment
+    Config,
+    /// target/man: a man page of each command, for packages
+    Man,
+    /// ml-ids/assets/demo.pcap.zst: those ten minutes, for `ml-ids demo`
+    Demo,
     /// docs/images/page-*.png: the page on a telephone and on a screen, light and dark, with an alert open and without
     Page,
+    /// docs/tour.md: the demonstration in a terminal and on the page, and its alerts
+    Tour,
+    /// docs/TROUBLESHOOTING.md: mistakes that people make, and what the program says
+    Troubleshooting,
 }
 
 /// Largest picture in the repository, in bytes.
@@ -33,18 +46,39 @@ const PICTURE_BYTES: u64 = 250_000;
 pub(crate) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     match arguments.document {
         Document::Alerts => alerts()?,
+        Document::Config => config()?,
+        Document::Man => man()?,
+        Document::Demo => demo::main()?,
         Document::Page => page()?,
+        Document::Tour => tour::main()?,
+        Document::Troubleshooting => troubleshooting()?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn alerts() -> anyhow::Result<()> {
+/// Builds the agent.
+fn agent() -> anyhow::Result<Command> {
     setup::build_tools()?;
     process::visible(&mut process::cargo(["build", "--package", "ml-ids"]))?;
-    let capture = workspace::target().join("story.pcap");
-    let story = workspace::root().join("tests/data/story.py");
-    process::visible(Command::new("python3").arg(story).arg(&capture))?;
-    let mut command = Command::new(workspace::agent("debug"));
+    Ok(Command::new(workspace::agent("debug")))
+}
+
+fn config() -> anyhow::Result<()> {
+    let output = agent()?.args(["config", "example"]).output().context("cannot start the agent")?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let path = workspace::root().join("deploy/ml-ids.toml");
+    fs::write(&path, output.stdout).with_context(|| format!("cannot write {}", path.display()))?;
+    println!("{} is made anew", path.display());
+    Ok(())
+}
+
+fn man() -> anyhow::Result<()> {
+    process::visible(agent()?.arg("man").arg(workspace::target().join("man")))
+}
+
+fn alerts() -> anyhow::Result<()> {
+    let mut command = agent()?;
+    let capture = demo::make()?;
     let output = command.arg("score").arg(&capture).arg("--alerts").output().context("cannot start the agent")?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     fs::remove_file(&capture).with_context(|| format!("cannot remove {}", capture.display()))?;
@@ -74,6 +108,15 @@ fn page() -> anyhow::Result<()> {
     }
     ensure!(pictures > 0, "there are no pictures; the test above says why it has skipped");
     Ok(())
+}
+
+/// The test that compares the document writes it. Without root, or what `cargo xtask setup --tests` installs, it says what
+/// it has left as it was.
+fn troubleshooting() -> anyhow::Result<()> {
+    setup::build_tools()?;
+    process::visible(&mut process::cargo(["build", "--package", "ml-ids"]))?;
+    let mut test = process::cargo(["test", "--package", "ml-ids-tests", "--test", "mistakes", "--", "--nocapture"]);
+    process::visible(test.env("UPDATE_DOCS", "1"))
 }
 
 /// Puts `text` into the block of a document that stands after `<!-- NAME -->`.

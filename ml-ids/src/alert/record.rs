@@ -248,7 +248,7 @@ impl AlertChange {
             }
             all
         };
-        let mut told = eve::alert(&alert.label);
+        let mut told = eve::alert(&alert.label, None);
         let story = json!({
             "severity": alert.severity,
             "id": alert.id,

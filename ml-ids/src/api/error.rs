@@ -55,7 +55,7 @@ pub(crate) enum ApiError {
     #[error("{0}")]
     NotJson(String),
     /// 400: the body broke off or is framed wrongly.
-    #[error("the request body could not be read: {0}")]
+    #[error("the request body could not be read: {0}; send it again")]
     Broken(String),
     /// 422: JSON, but not flows.
     #[error(transparent)]
@@ -67,10 +67,12 @@ pub(crate) enum ApiError {
     #[error("{0}")]
     TooLarge(String),
     /// 408: a stream of lines in which nothing came for too long.
-    #[error("no line for {0} seconds")]
+    #[error("no line came for {0} seconds; send lines as they come, and end the body when there are no more")]
     SilentBody(f64),
     /// 408: the body, or a line of it, took too long.
-    #[error("the request body, or a line of NDJSON, did not arrive within {0} seconds")]
+    #[error(
+        "the request body, or a line of NDJSON, did not arrive within {0} seconds; send it faster, or in smaller parts"
+    )]
     SlowBody(f64),
     /// 415: a type or encoding that is not understood.
     #[error("{0}")]
@@ -103,19 +105,19 @@ pub(crate) enum ApiError {
     #[error("capture is not attached yet; see GET /health")]
     NotCapturing,
     /// 503: the kernel's table cannot be read.
-    #[error("the flow table cannot be read: {0}")]
+    #[error("the flow table cannot be read: {0}; ask again, and look at GET /health")]
     Table(String),
     /// 503: the file that alerts are kept in.
-    #[error("the alerts cannot be read: {0}")]
+    #[error("the alerts cannot be read: {0}; ask again, and look at the sensor's log")]
     Archive(String),
     /// 503: nothing to score with.
     #[error("no model is loaded; see GET /health")]
     NoModel,
     /// 503: the server is about to end.
-    #[error("the server is shutting down")]
+    #[error("the server is shutting down; ask again when it is back")]
     Stopping,
     /// 500: the model failed on a valid row.
-    #[error("the model failed: {0}")]
+    #[error("the model failed: {0}; look at the server's log, and load another model if it fails again")]
     Model(String),
 }
 

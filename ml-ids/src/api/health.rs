@@ -55,6 +55,9 @@ pub struct SensorSnapshot {
     pub sinks: Vec<SinkState>,
     /// Why the sensor is not at its best, in words; empty if it is.
     pub degraded: Vec<String>,
+    /// What whoever looks should know and nothing has to be done about.
+    #[serde(skip)]
+    pub notes: Vec<String>,
     /// What only `/metrics` shows.
     #[serde(skip)]
     pub measures: Measures,
@@ -155,6 +158,8 @@ pub enum Ingress {
     TcxIngress,
     /// A clsact filter.
     ClsactIngress,
+    /// No interface: a capture is replayed.
+    Replay,
 }
 
 /// How sent packets are seen.
@@ -327,7 +332,8 @@ pub(crate) fn health(state: &AppState) -> Answer {
         Slot::Loading | Slot::Loaded(_) => Status::Degraded,
     };
     let model = state.predictor().map(|predictor| predictor.card());
-    let notes = state.drift().iter().filter_map(drift_note).collect();
+    let said = sensor.iter().flat_map(|sensor| sensor.notes.iter().cloned());
+    let notes = said.chain(state.drift().iter().filter_map(drift_note)).collect();
     let uptime_seconds = state.started.elapsed().as_secs_f64();
     let (model_initialized, access) = (model.is_some(), state.access.health());
     let host = HOST.as_str();

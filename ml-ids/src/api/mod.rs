@@ -36,6 +36,7 @@ mod predict;
 mod predict_body;
 mod predict_lines;
 mod predictor;
+mod preview;
 mod pulse;
 mod query;
 mod reload;
@@ -67,6 +68,7 @@ pub use predictor::{
     ClassDetails, Contribution, Explanation, ModelCard, ModelDetails, ModelSource, ModelWatch, Prediction, Predictor,
     Refresh, ReloadError, ReloadStatus, Reloaded, ShadowHealth, SourceLooks,
 };
+pub use preview::{rows_of_json, rows_of_lines};
 pub use server::serve;
 pub use state::AppState;
 pub use timeline::{Totals, record};

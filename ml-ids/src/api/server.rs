@@ -61,7 +61,9 @@ pub async fn serve(listener: TcpListener, state: Arc<AppState>, shutdown: watch:
                 });
             }
             Err(error) => {
-                log::warn!("a connection could not be accepted: {error}");
+                log::warn!(
+                    "a connection could not be accepted: {error}; if there are too many open files, raise the limit with ulimit -n or LimitNOFILE="
+                );
                 sleep(ACCEPT_PAUSE).await;
             }
         }

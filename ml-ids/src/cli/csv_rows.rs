@@ -29,13 +29,17 @@ const ID_SPELLINGS: [[&str; 2]; ID_COLUMNS.len()] = [
 #[derive(Debug, Error)]
 pub(super) enum HeaderError {
     /// The header cannot be read.
-    #[error("the header cannot be read: {0}")]
+    #[error("the header cannot be read: {0}; it has to be a line of names with commas between them")]
     Unreadable(String),
     /// The input is empty, or nothing in its first line is a feature.
-    #[error("the first line names none of the {FEATURE_COUNT} features; is this a CSV with a header?")]
+    #[error(
+        "the first line names none of the {FEATURE_COUNT} features; is this a CSV with a header, of CIC-IDS2017, CICFlowMeter 4 or `ml-ids extract`?"
+    )]
     NoFeature,
     /// Features that the model looks at are not there.
-    #[error("the header lacks {count} of the features that the model looks at: {names}")]
+    #[error(
+        "the header lacks {count} of the features that the model looks at: {names}; make the CSV anew with `ml-ids extract`, or add the columns"
+    )]
     Missing {
         /// How many.
         count: usize,
@@ -43,7 +47,7 @@ pub(super) enum HeaderError {
         names: String,
     },
     /// Two columns for one feature.
-    #[error("the header has two columns for feature `{0}`")]
+    #[error("the header has two columns for feature `{0}`; remove one of them")]
     Twice(&'static str),
 }
 
@@ -361,7 +365,10 @@ mod tests {
         let names = expected_names();
         let text = format!("{}\n", names[2..].join(","));
         let error = CsvRows::new(text.as_bytes(), &[0]).err().unwrap().to_string();
-        assert_eq!(error, format!("the header lacks 1 of the features that the model looks at: `{}`", names[1]));
+        assert!(
+            error.starts_with(&format!("the header lacks 1 of the features that the model looks at: `{}`; ", names[1])),
+            "{error}"
+        );
         assert!(CsvRows::new(text.as_bytes(), &[0, 1]).is_ok());
     }
 

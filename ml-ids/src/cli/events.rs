@@ -12,6 +12,7 @@ use tokio::{
 
 use super::wiring::SensorView;
 use crate::{
+    alert::Severities,
     api::SensorHealth as _,
     sink::{
         Event, EventKind, Origin,
@@ -35,10 +36,16 @@ pub(super) struct EventArgs {
     stats_interval: Duration,
 }
 
+impl Default for EventArgs {
+    fn default() -> Self {
+        Self { community_id_seed: 0, stats_interval: Duration::from_secs(60) }
+    }
+}
+
 impl EventArgs {
     /// Where events come from.
-    pub(super) fn origin(&self) -> Origin {
-        Origin { host: node_name(), community_id_seed: self.community_id_seed }
+    pub(super) fn origin(&self, severities: Severities) -> Origin {
+        Origin { host: node_name(), community_id_seed: self.community_id_seed, severities }
     }
 
     /// Sends a `stats` event to the sinks each time the interval is over. Needs a runtime.

@@ -31,7 +31,7 @@ const SHOWN_PAIRS: usize = 10;
 const PATIENCE: u32 = 8;
 
 /// How the model of a running sensor changes.
-#[derive(clap::Args, Clone, Debug)]
+#[derive(clap::Args, Clone, Debug, Default)]
 pub(super) struct KeepArgs {
     /// Look for another model that often, and put it to work when it has passed its checks; for example 30s or 5m. Without it
     /// only POST /model/reload and SIGHUP do
@@ -39,7 +39,7 @@ pub(super) struct KeepArgs {
     model_refresh: Option<Duration>,
     /// A second model that scores the same flows and only reports where it disagrees, in /health and in the log
     #[arg(long, env = "ML_IDS_SHADOW", value_name = "SOURCE", help_heading = "Model")]
-    shadow: Option<Source>,
+    pub(super) shadow: Option<Source>,
 }
 
 /// The models of a running sensor.
@@ -88,7 +88,7 @@ impl Models {
             Some(source) => {
                 // The checksum is of the model that decides.
                 let options = args.keeper_options_of(source.clone())?.without_checksum();
-                let keeper = start(options).await.context("--shadow")?;
+                let keeper = start(options).await.context("--shadow cannot be used")?;
                 let live = keeper.handle().current();
                 let found = live.model.contract().profile;
                 if found != profile {

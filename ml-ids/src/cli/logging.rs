@@ -1,10 +1,15 @@
 //! The agent's own log on standard error: lines for people, or JSON lines for machines.
 
-use std::io::Write as _;
+use std::{
+    env,
+    io::{self, IsTerminal as _, Write as _},
+};
 
-use env_logger::{Builder, Env};
+use env_logger::{Builder, Env, Target, WriteStyle};
 use serde_json::json;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use super::progress::BesideBar;
 
 /// How the log is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -16,9 +21,17 @@ pub(super) enum LogFormat {
     Json,
 }
 
-/// Starts the log; `RUST_LOG` chooses what is in it.
-pub(super) fn start(format: LogFormat) {
-    let mut builder = Builder::from_env(Env::default().default_filter_or("info"));
+/// Starts the log; `RUST_LOG` chooses what is in it, else `filter`.
+pub(super) fn start(format: LogFormat, filter: &str) {
+    let mut builder = Builder::from_env(Env::default().default_filter_or(filter));
+    builder.target(Target::Pipe(Box::new(BesideBar)));
+    // What is behind the pipe is not asked by the logger itself.
+    let is_set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
+    if !is_set("RUST_LOG_STYLE") {
+        let plain = is_set("NO_COLOR") || env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let styled = io::stderr().is_terminal() && !plain;
+        builder.write_style(if styled { WriteStyle::Always } else { WriteStyle::Never });
+    }
     if format == LogFormat::Json {
         builder.format(|buffer, record| {
             let message = record.args().to_string();

@@ -16,7 +16,8 @@ use serde_json::{Map, Value};
 use super::{
     exit::{Exit, is_broken_pipe},
     extract::profile_parser,
-    source::{AccessArgs, download_bar, show},
+    progress::{Progress, Quiet},
+    source::AccessArgs,
     speed,
 };
 use crate::{
@@ -33,9 +34,26 @@ const SPEED_ROUNDS: usize = 5;
 const EXAMPLES: &str = "\
 Examples:
   ml-ids model inspect embedded
-  ml-ids model inspect --json mlflow:ids@production --mlflow-tracking-uri https://mlflow.example.org
-  ml-ids model check s3://models/ids.onnx --profile cns2022 && echo fits
-  ml-ids model fetch mlflow:ids/3 -o ids.onnx";
+  ml-ids model inspect forest.onnx
+  ml-ids model check forest.onnx --profile fixed && echo fits
+  ml-ids model fetch mlflow:ids/3 -o ids.onnx --mlflow-tracking-uri https://mlflow.example.org";
+
+const INSPECT_EXAMPLES: &str = "\
+Examples:
+  ml-ids model inspect embedded
+  ml-ids model inspect --json forest.onnx
+  ml-ids model inspect mlflow:ids@production --mlflow-tracking-uri https://mlflow.example.org";
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  ml-ids model check forest.onnx
+  ml-ids model check embedded --profile fixed && echo fits
+  ml-ids model check s3://models/ids.onnx --s3-endpoint https://minio.example.org:9000";
+
+const FETCH_EXAMPLES: &str = "\
+Examples:
+  ml-ids model fetch embedded -o ids.onnx
+  ml-ids model fetch mlflow:ids/3 -o ids.onnx --mlflow-tracking-uri https://mlflow.example.org";
 
 const SOURCE_HELP: &str = "embedded, a path to an .onnx file, mlflow:NAME@ALIAS, mlflow:NAME/VERSION, mlflow:NAME, \
                            s3://BUCKET/KEY or https://…";
@@ -62,6 +80,7 @@ pub(super) enum ModelCommand {
 
 /// Arguments of `ml-ids model inspect`.
 #[derive(Args, Clone, Debug)]
+#[command(after_help = INSPECT_EXAMPLES)]
 pub(super) struct InspectArgs {
     #[arg(help = SOURCE_HELP)]
     pub source: Source,
@@ -74,6 +93,7 @@ pub(super) struct InspectArgs {
 
 /// Arguments of `ml-ids model check`.
 #[derive(Args, Clone, Debug)]
+#[command(after_help = CHECK_EXAMPLES)]
 pub(super) struct CheckArgs {
     #[arg(help = SOURCE_HELP)]
     pub source: Source,
@@ -86,12 +106,15 @@ pub(super) struct CheckArgs {
 
 /// Arguments of `ml-ids model fetch`.
 #[derive(Args, Clone, Debug)]
+#[command(after_help = FETCH_EXAMPLES)]
 pub(super) struct FetchArgs {
     #[arg(help = SOURCE_HELP)]
     pub source: Source,
     /// Where the model goes; what is there is replaced when the model has passed its checks
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
+    #[command(flatten)]
+    pub quiet: Quiet,
     #[command(flatten)]
     pub access: AccessArgs,
 }
@@ -119,11 +142,11 @@ pub(super) fn run(args: &ModelArgs) -> anyhow::Result<Exit> {
 type Loaded = (Cow<'static, [u8]>, Live);
 
 /// Reads and loads a model from its source; the cache has no say in what a model is.
-fn load(source: &Source, access: &AccessArgs) -> anyhow::Result<Result<Loaded, ModelError>> {
+fn load(source: &Source, access: &AccessArgs, quiet: Quiet) -> anyhow::Result<Result<Loaded, ModelError>> {
     let (fetcher, options) = (access.fetcher()?, access.load_options());
-    let bar = download_bar();
-    let fetched = fetcher.fetch(source, None, options.max_bytes, &|received, total| show(&bar, received, total));
-    bar.finish_and_clear();
+    let download = Progress::of_download(quiet);
+    let fetched = fetcher.fetch(source, None, options.max_bytes, &|received, total| download.received(received, total));
+    drop(download);
     Ok(match fetched {
         Err(error) => Err(error.into()),
         Ok(Fetched::Unchanged) => Err(ModelError::Engine("the source answers `unchanged` to a first look".to_owned())),
@@ -143,7 +166,7 @@ fn refuse(source: &Source, reason: impl std::fmt::Display, mut report: impl Writ
 ///
 /// If neither can be written.
 pub(super) fn inspect(args: &InspectArgs, mut output: impl Write, report: impl Write) -> anyhow::Result<Exit> {
-    let (_, live) = match load(&args.source, &args.access)? {
+    let (_, live) = match load(&args.source, &args.access, Quiet::default())? {
         Ok(loaded) => loaded,
         Err(error) => return refuse(&args.source, error, report),
     };
@@ -164,15 +187,19 @@ pub(super) fn inspect(args: &InspectArgs, mut output: impl Write, report: impl W
 ///
 /// If that cannot be written.
 fn check(args: &CheckArgs, mut output: impl Write, report: impl Write) -> anyhow::Result<Exit> {
-    let live = match load(&args.source, &args.access)? {
+    let live = match load(&args.source, &args.access, Quiet::default())? {
         Ok((_, live)) => live,
         Err(error) => return refuse(&args.source, error, report),
     };
     let found = live.model.contract().profile.name();
     match args.profile.map(Profile::name) {
-        Some(wanted) if wanted != found => {
-            refuse(&args.source, format_args!("it is of profile {found}, not {wanted}"), report)
-        }
+        Some(wanted) if wanted != found => refuse(
+            &args.source,
+            format_args!(
+                "it is of profile {found}, not {wanted}; name a model of that profile, or leave out --profile"
+            ),
+            report,
+        ),
         _ => {
             writeln!(output, "model `{}` fits: {}, profile {found}", args.source, described(&live))?;
             Ok(Exit::Done)
@@ -186,7 +213,7 @@ fn check(args: &CheckArgs, mut output: impl Write, report: impl Write) -> anyhow
 ///
 /// If the file or what is said of it cannot be written.
 fn fetch(args: &FetchArgs, mut output: impl Write, report: impl Write) -> anyhow::Result<Exit> {
-    let (bytes, live) = match load(&args.source, &args.access)? {
+    let (bytes, live) = match load(&args.source, &args.access, args.quiet)? {
         Ok(loaded) => loaded,
         Err(error) => return refuse(&args.source, error, report),
     };

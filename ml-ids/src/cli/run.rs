@@ -3,6 +3,8 @@
 //! The API comes first, so that `/health` tells the truth while the model loads; the model comes before the capture,
 //! because its profile decides where flows end.
 
+mod dry_run;
+
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -11,9 +13,9 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use clap::{ArgAction, builder::FalseyValueParser};
-use log::{error, info, warn};
-use ml_ids_common::{Counters, FlowCounters};
-use tokio::{sync::watch, task::JoinHandle, time::interval};
+use log::{info, warn};
+use ml_ids_common::{Counters, Profile};
+use tokio::{sync, task::JoinHandle, time::interval};
 
 use super::{
     alerts_args,
@@ -21,38 +23,40 @@ use super::{
     events::EventArgs,
     exit::Exit,
     hangup::Hangups,
+    judging::{Judging, Setup, close_books},
     keep::{KeepArgs, Models},
     presence::{PERIOD, Presence},
     response,
     serve::{ListenArgs, reload_access},
     sinks::SinkArgs,
     source::ModelArgs,
-    wiring::{FlowView, SensorView, shutdown_signal},
+    wiring::{FlowView, shutdown_signal},
 };
 use crate::{
-    alert::Desk,
     api::{self, AppState, Limits},
-    detect::{Judge, Pipeline, Stats, StatsSnapshot, Watchers, drift::DriftWatch},
     respond::{BlockOptions, BlockState, Responder},
     sensor::{
-        AttachMode, Drain, DrainReport, InterfacePattern, Options, PIN_DIRECTORY, Sensor, SensorError, SensorState,
-        Watch, default_interface,
+        AttachMode, Drain, InterfacePattern, Options, PIN_DIRECTORY, Sensor, SensorError, SensorState, Watch,
+        default_interface, use_permitted,
     },
-    sink::{self, Connected, Hub, Sinks},
+    sink::{self, Connected, Hub},
 };
 
 const EXAMPLES: &str = "\
 Examples:
   ml-ids run                                   the interface of the default route
   ml-ids run -i eth0 -i eth1 --attach mirror   two mirror (SPAN) ports
-  ml-ids run -i 'veth*' -i wg0                 all veth interfaces, those that come later too, and a tunnel
+  ml-ids run -i 'veth*' -i wg0                 all veths, those to come too, and a tunnel
   ml-ids run -i eth0 --model forest.onnx --log-dir /var/log/ml-ids
-  ml-ids run -i eth0 --model mlflow:ids@production --model-refresh 1m --shadow mlflow:ids@candidate
+  ml-ids run -i eth0 --model mlflow:ids@production --model-refresh 1m \\
+      --mlflow-tracking-uri https://mlflow.example.org --shadow mlflow:ids@candidate
   ml-ids run -i eth0 --pin                     goes on with the same flows after a restart or an upgrade
-  ml-ids run -i eth0 --sink syslog+tcp://logs.example:601 --sink 'nats://bus.example/site?types=alert,stats'
+  ml-ids run -i eth0 --sink syslog+tcp://logs.example:601 \\
+      --sink 'nats://bus.example/site?types=alert,stats'
   ml-ids run -i eth0 --ignore udp:53 --allow 10.0.0.0/8
   ml-ids run -i eth0 --block-dry-run           what would be blocked
-  ml-ids run -i eth0 --block --block-ttl 1h    block the sources of alerts";
+  ml-ids run -i eth0 --block --block-ttl 1h    block the sources of alerts
+  ml-ids run -i eth0 --dry-run                 what it would do, without doing it";
 
 /// Watch interfaces: count flows in the kernel, judge each when it ends, serve the API
 #[derive(clap::Args)]
@@ -92,8 +96,8 @@ pub(super) struct Args {
     /// the same options goes on with the same flows, and nothing goes by uncounted in between. `ml-ids unpin` removes them
     #[arg(long)]
     pin: bool,
-    /// Where to pin: a directory of a BPF file system
-    #[arg(long, value_name = "DIR", default_value = PIN_DIRECTORY, requires = "pin")]
+    /// Where --pin pins: a directory of a BPF file system
+    #[arg(long, value_name = "DIR", default_value = PIN_DIRECTORY)]
     pin_dir: PathBuf,
     /// Where positive_predictions.log, negative_predictions.log, eve.json and block_events.log go
     #[arg(long, value_name = "DIR", env = "LOG_DIR", default_value = "logs")]
@@ -119,12 +123,27 @@ pub(super) struct Args {
     model: ModelArgs,
     #[command(flatten)]
     keep: KeepArgs,
+    /// Say what would be attached, loaded, listened on and written, and what stands in the way; change nothing
+    ///
+    /// Ends with 0 if the sensor would start, else with the exit code that it would fail with.
+    #[arg(long)]
+    dry_run: bool,
 }
 
 /// Runs until SIGINT or SIGTERM.
 pub(super) fn run(args: Args) -> Result<Exit> {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("cannot start")?;
+    if args.dry_run {
+        return dry_run::dry_run(args);
+    }
+    // Before there are other threads, which would not get them.
+    if let Err(error) = use_permitted() {
+        warn!("capabilities that the program's file permits are of no use: {error}");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start threads")?;
     let ended = runtime.block_on(watch_interfaces(args));
     // A model that is still loading, from a pipe that nobody writes for example, is not waited for.
     runtime.shutdown_background();
@@ -149,7 +168,7 @@ async fn watch_interfaces(mut args: Args) -> Result<Exit> {
     };
     let state = Arc::new(AppState::new(Limits::default(), args.listen.client_time_unit, true).with_access(access));
     reload_access(&state, &hangups);
-    let (stop_api, api_stopped) = watch::channel(false);
+    let (stop_api, api_stopped) = sync::watch::channel(false);
     let server = tokio::spawn(api::serve(listener, Arc::clone(&state), api_stopped));
 
     let loading = tokio::select! {
@@ -191,20 +210,16 @@ fn usage(error: &impl std::fmt::Display) -> Exit {
 /// Everything that runs besides the API.
 struct Running {
     drain: Drain,
-    pipeline: Pipeline,
-    hub: Arc<Hub>,
-    stats: Arc<Stats>,
+    judging: Judging,
     presence: Arc<Mutex<Presence>>,
     /// Keeps the presence up to date.
     reporting: JoinHandle<()>,
-    /// Sends stats events.
-    stats_events: Option<JoinHandle<()>>,
-    responder: Arc<Responder>,
 }
 
-fn start(args: &Args, further: Connected, models: &Models, state: &AppState, hangups: &Hangups) -> Result<Running> {
-    let options = Options {
-        profile: models.handle().current().model.contract().profile,
+/// How the sensor is set up for a model of this profile.
+fn options(args: &Args, profile: Profile) -> Options {
+    Options {
+        profile,
         decap: args.decap.tunnels(),
         max_flows: args.max_flows,
         ring_bytes: args.ring_bytes,
@@ -212,10 +227,18 @@ fn start(args: &Args, further: Connected, models: &Models, state: &AppState, han
         sweep_interval: args.sweep_interval,
         pin: args.pin.then(|| args.pin_dir.clone()),
         filter: args.response.filter(),
-    };
-    let watch = Watch { interfaces: args.interfaces.clone(), attach: args.attach, wait: args.wait_for_interface };
-    let sensor = Sensor::start(&watch, &options)?;
-    let (sensor_state, stats) = (sensor.state(), Arc::new(Stats::new(args.linger)));
+    }
+}
+
+/// What is watched.
+fn watch(args: &Args) -> Watch {
+    Watch { interfaces: args.interfaces.clone(), attach: args.attach, wait: args.wait_for_interface }
+}
+
+fn start(args: &Args, further: Connected, models: &Models, state: &AppState, hangups: &Hangups) -> Result<Running> {
+    let options = options(args, models.handle().current().model.contract().profile);
+    let sensor = Sensor::start(&watch(args), &options)?;
+    let sensor_state = sensor.state();
     let names = Arc::clone(&sensor_state);
     let block = args.response.block();
     let files = args.sinks.log_files(args.log_negative_predictions, block.is_some());
@@ -230,22 +253,17 @@ fn start(args: &Args, further: Connected, models: &Models, state: &AppState, han
     );
     let reopened = Arc::clone(&hub);
     hangups.each(move || reopened.reopen());
-    let sinks = Sinks::new(Arc::clone(&hub), Arc::new(move |index| names.interface_name(index)), args.events.origin());
     let block = block.map(|options| sensor.filter_maps().map(|maps| (options, maps))).transpose()?;
     let responder = Arc::new(Responder::start(args.response.allow(), block, &hub)?);
-    let drift = Arc::new(DriftWatch::default());
-    let desk = Desk::open(args.alert_rules.settings(), args.alerts_kept.store(), Arc::clone(&hub))
-        .context("cannot start the thread of the alert store")?;
-    let board = desk.board();
-    let (pipeline, batches) = Pipeline::start(
-        Judge::new(models.handle()),
-        Arc::clone(&responder),
-        sinks,
-        desk,
-        Watchers { stats: Arc::clone(&stats), drift: Arc::clone(&drift), shadow: models.shadow() },
-    )
-    .context("cannot start the scoring thread")?;
-    state.set_model_watch(drift);
+    let setup = Setup {
+        names: Arc::new(move |index| names.interface_name(index)),
+        events: &args.events,
+        alerts: args.alert_rules.settings(),
+        store: args.alerts_kept.store(),
+        models,
+        linger: args.linger,
+    };
+    let (mut judging, batches) = Judging::start(setup, hub, Arc::clone(&responder), state)?;
     let table = Mutex::new(sensor.live_flows(&options)?);
     state.set_flow_source(Arc::new(FlowView { table, state: Arc::clone(&sensor_state) }));
     let presence = Arc::new(Mutex::new(Presence::begin(&args.log_dir, args.pin)));
@@ -257,18 +275,9 @@ fn start(args: &Args, further: Connected, models: &Models, state: &AppState, han
         sensor_state.memory_bytes() as f64 / f64::from(1 << 20)
     );
     warn_of_blocking(&responder, &sensor_state);
-    let view = Arc::new(SensorView {
-        state: sensor_state,
-        stats: Arc::clone(&stats),
-        responder: Arc::clone(&responder),
-        hub: Arc::clone(&hub),
-        board: Arc::clone(&board),
-    });
-    state.set_alerts(board);
-    let stats_events = args.events.report_stats(Arc::clone(&view));
-    state.set_sensor(view);
+    judging.show(sensor_state, &args.events, state);
     info!("logs go to {}; stop with Ctrl-C", args.log_dir.display());
-    Ok(Running { drain, pipeline, hub, stats, responder, presence, reporting, stats_events })
+    Ok(Running { drain, judging, presence, reporting })
 }
 
 /// Notes every few seconds how many flows a kill would lose.
@@ -299,24 +308,14 @@ fn warn_of_blocking(responder: &Responder, state: &SensorState) {
 impl Running {
     /// Detaches and flushes what is not pinned, judges what is left, and closes the books.
     async fn stop(self) -> Result<()> {
-        let Self { drain, pipeline, hub, stats, responder, presence, reporting, stats_events } = self;
-        stats_events.inspect(JoinHandle::abort);
+        let Self { drain, judging, presence, reporting } = self;
         reporting.abort();
         // Ends by being aborted; what matters is that it writes no more.
         let _ = reporting.await;
         let state = drain.state();
         let pinned_at = drain.pinned_at().map(Path::to_owned);
-        let report = tokio::task::spawn_blocking(move || {
-            // First, so that verdicts on what is still open block nobody.
-            responder.stop();
-            let report = drain.stop();
-            pipeline.finish();
-            hub.stop();
-            report
-        })
-        .await
-        .context("the sensor could not be stopped")?;
-        let (counters, verdicts) = (settled_counters(&state), stats.snapshot());
+        let (report, verdicts) = judging.finish(move || drain.stop()).await?;
+        let counters = settled_counters(&state);
         let live = counters.flows.opened.saturating_sub(counters.flows.ended());
         presence.lock().unwrap_or_else(PoisonError::into_inner).end(live);
         let (open, then) = if report.pinned {
@@ -339,12 +338,16 @@ impl Running {
         let (lost, lost_packets) =
             (flows.lost_ring_full - before.lost_ring_full, flows.lost_packets - before.lost_packets);
         if lost > 0 {
-            warn!("{lost} flows with {lost_packets} packets were lost because the ring buffer was full");
+            warn!(
+                "{lost} flows with {lost_packets} packets were lost because the ring buffer was full; make it larger with --ring-bytes"
+            );
         }
         let (evicted, evicted_packets) =
             (flows.evicted - before.evicted, flows.evicted_packets - before.evicted_packets);
         if evicted > 0 {
-            warn!("{evicted} flows with {evicted_packets} packets made room in a full flow table without being judged");
+            warn!(
+                "{evicted} flows with {evicted_packets} packets made room in a full flow table without being judged; make it larger with --max-flows"
+            );
         }
         Ok(())
     }
@@ -363,29 +366,8 @@ fn settled_counters(state: &SensorState) -> Counters {
     counters
 }
 
-/// Every packet is in a flow or skipped for a reason, every flow judged, discarded, evicted or lost: says so, or what is
-/// missing. Where flows stay in a pinned table, other agents may have read records before this one, and the kernel goes on:
-/// then what this agent has read must have been judged.
-fn close_books(counters: &Counters, report: &DrainReport, verdicts: &StatsSnapshot) {
-    let FlowCounters { opened, emitted, .. } = counters.flows;
-    let DrainReport { taken, inherited, flushed, discarded, pinned } = *report;
-    let ended = counters.flows.ended() + flushed + discarded;
-    let arrived = taken + inherited + flushed;
-    let judged = verdicts.scored + verdicts.other_protocol + verdicts.failed;
-    let whole = pinned || (opened == ended && emitted == taken);
-    if counters.ingress.balanced() && counters.egress.balanced() && whole && arrived == judged {
-        info!("the books balance");
-    } else {
-        error!(
-            "the books do not balance: {opened} flows opened and {ended} ended, {emitted} left the kernel, {arrived} \
-             arrived and {judged} were judged; ingress {:?}, egress {:?}",
-            counters.ingress, counters.egress
-        );
-    }
-}
-
 fn seconds(text: &str) -> Result<Duration, String> {
-    let value: f64 = text.parse().map_err(|_| format!("{text} is not a number of seconds"))?;
+    let value: f64 = text.parse().map_err(|_| format!("{text} is not a number of seconds; write 0.5 or 2"))?;
     let duration = Duration::try_from_secs_f64(value).map_err(|error| error.to_string())?;
     let (least, most) = (Duration::from_millis(10), Duration::from_secs(120));
     if duration < least || duration > most {
@@ -395,7 +377,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 }
 
 fn ring_bytes(text: &str) -> Result<u32, String> {
-    let bytes: u32 = text.parse().map_err(|_| format!("{text} is not a number of bytes"))?;
+    let bytes: u32 = text.parse().map_err(|_| format!("{text} is not a number of bytes; write 4194304 for 4 MiB"))?;
     if !bytes.is_power_of_two() || !(65_536..=1 << 30).contains(&bytes) {
         return Err("must be a power of two from 65536 to 1073741824".to_owned());
     }

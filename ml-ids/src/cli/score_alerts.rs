@@ -10,10 +10,11 @@ use ml_ids_common::{Decap, FlowRecord};
 use super::{
     alerts_print::{AlertFormat, Printer},
     score_capture::Scored,
+    summary::Classes,
     tally::Tally,
 };
 use crate::{
-    alert::{Alert, AlertChange, AlertSettings, Alerts, EventClock, Sighting, State, store::Stored},
+    alert::{Alert, AlertChange, AlertSettings, Alerts, EventClock, Severities, Sighting, State, store::Stored},
     detect::{Judge, Judged, drift::Counts},
     offline::{
         Capture, Replay,
@@ -37,34 +38,41 @@ pub(super) fn alerts_of_capture<R: Read + Send>(
     options: &Options<'_>,
     settings: AlertSettings,
     output: (impl Write, AlertFormat),
+    done: impl Fn(u64),
 ) -> anyhow::Result<(Scored, u64)> {
-    let mut replay = Replay::new(judge.model().contract().profile).with_decap(decap);
-    let (mut tally, mut counts) = (Tally::default(), Counts::default());
+    let model = judge.model();
+    let mut replay = Replay::new(model.contract().profile).with_decap(decap);
+    let (mut tally, mut counts, mut classes) = (Tally::default(), Counts::default(), Classes::of(&model));
     let mut told = Told::new(settings, Printer::new(output.0, output.1)?);
     let damage = pipeline::replay(
         capture,
         &mut replay,
         options,
         |mut records: Vec<FlowRecord>| {
-            records.retain(FlowRecord::is_tcp_or_udp);
-            judge.judge(records)
+            let mut left_out = Tally::default();
+            left_out.retain_judged(&mut records);
+            judge.judge(records).map(|judged| (judged, left_out))
         },
         |judged| {
-            let judged = judged?;
+            let (judged, left_out) = judged?;
+            tally.add(&left_out);
+            classes.count_verdicts(&judged);
+            done(judged.verdicts.len() as u64);
             for verdict in &judged.verdicts {
-                tally.count(verdict.alert, verdict.out_of_distribution && !verdict.untrained);
+                tally.count_verdict(verdict);
                 counts.add_verdict(judged.model.contract(), verdict);
             }
             Ok::<_, anyhow::Error>(told.take(&judged)?)
         },
     )?;
     let alerts = told.finish()?;
-    Ok((Scored { tally, counts, packets: replay.counters().ingress.seen, damage }, alerts))
+    Ok((Scored { tally, classes, counts, packets: replay.counters().ingress.seen, damage }, alerts))
 }
 
 /// The alerts, and where they go.
 struct Told<W: Write> {
     alerts: Alerts,
+    severities: Severities,
     clock: EventClock,
     printer: Printer<W>,
     changes: Vec<AlertChange>,
@@ -74,8 +82,9 @@ struct Told<W: Write> {
 
 impl<W: Write> Told<W> {
     fn new(settings: AlertSettings, printer: Printer<W>) -> Self {
+        let severities = settings.severities.clone();
         let (alerts, clock) = (Alerts::new(settings), EventClock::default());
-        Self { alerts, clock, printer, changes: Vec::new(), over: Vec::new(), count: 0 }
+        Self { alerts, severities, clock, printer, changes: Vec::new(), over: Vec::new(), count: 0 }
     }
 
     fn take(&mut self, Judged { model, verdicts }: &Judged) -> io::Result<()> {
@@ -87,7 +96,10 @@ impl<W: Write> Told<W> {
                 self.alerts.observe(
                     &sighting,
                     now_us,
-                    || eve::verdict(verdict, model, &Place::default()),
+                    || {
+                        let severities = Some(&self.severities);
+                        eve::verdict(verdict, model, &Place { severities, ..Place::default() })
+                    },
                     &mut self.changes,
                 );
             }

@@ -4,13 +4,15 @@ use std::io::{Read, Write};
 
 use ml_ids_common::{Decap, FlowRecord};
 
-use super::tally::Tally;
+use super::{summary::Classes, tally::Tally};
 use crate::{
     detect::{Judge, Judged, drift::Counts},
     offline::{
         Capture, CaptureError, Replay,
+        columns::{Kind, Spec},
         pipeline::{self, Options},
-        rows::{Format, RowFormat, Value},
+        rows::Value,
+        table::{FlowTable, Format, Rows},
     },
     sink::eve::shortest,
 };
@@ -18,58 +20,79 @@ use crate::{
 /// Flows scored together.
 pub(super) const BATCH: usize = 256;
 /// Columns after the features and the label.
-const COLUMNS: [&str; 5] = ["Class", "Probability", "Alert", "Reason", "Out Of Distribution"];
+const COLUMNS: [Spec; 5] = [
+    Spec::required("Class", Kind::Whole),
+    Spec::required("Probability", Kind::Real),
+    Spec::required("Alert", Kind::Flag),
+    Spec::required("Reason", Kind::Text),
+    Spec::required("Out Of Distribution", Kind::Flag),
+];
 
 /// What was scored, and what was wrong with the capture.
 pub(super) struct Scored {
     pub(super) tally: Tally,
+    pub(super) classes: Classes,
     /// How the flows compare with the training data.
     pub(super) counts: Counts,
     pub(super) packets: u64,
     pub(super) damage: Option<CaptureError>,
 }
 
-/// Scores every TCP and UDP flow of a capture, in the order in which they end.
+/// Scores every TCP and UDP flow of a capture, in the order in which they end. `done` hears of each batch. Returns what is
+/// written to, too.
 ///
 /// # Errors
 /// If the output cannot be written or the model fails.
-pub(super) fn score_capture<R: Read + Send>(
+pub(super) fn score_capture<R: Read + Send, W: Write + Send>(
     capture: Capture<R>,
     judge: &Judge,
     decap: Decap,
     options: &Options<'_>,
-    mut output: impl Write,
+    output: W,
     format: Format,
-) -> anyhow::Result<Scored> {
-    let mut replay = Replay::new(judge.model().contract().profile).with_decap(decap);
-    let format = RowFormat::new(format, &COLUMNS);
-    output.write_all(format.header().as_bytes())?;
-    let (mut tally, mut counts) = (Tally::default(), Counts::default());
+    done: impl Fn(u64),
+) -> anyhow::Result<(Scored, W)> {
+    let model = judge.model();
+    let mut replay = Replay::new(model.contract().profile).with_decap(decap);
+    let table = FlowTable::new(format, &COLUMNS);
+    let mut writer = table.writer(output)?;
+    let (mut tally, mut counts, mut classes) = (Tally::default(), Counts::default(), Classes::of(&model));
     let damage = pipeline::replay(
         capture,
         &mut replay,
         options,
-        |records| rows(records, judge, &format),
-        |rows| {
-            let (bytes, part, counted) = rows?;
+        |records| judged_rows(records, judge, &table),
+        |batch| {
+            let Batch { rows, judged, tally: part, counts: counted } = batch?;
             tally.add(&part);
             counts.merge(&counted);
-            output.write_all(&bytes)?;
+            classes.count_verdicts(&judged);
+            done(part.scored);
+            writer.write(rows)?;
             anyhow::Ok(())
         },
     )?;
-    output.flush()?;
-    Ok(Scored { tally, counts, packets: replay.counters().ingress.seen, damage })
+    let packets = replay.counters().ingress.seen;
+    Ok((Scored { tally, classes, counts, packets, damage }, writer.finish()?))
 }
 
-fn rows(mut records: Vec<FlowRecord>, judge: &Judge, format: &RowFormat) -> anyhow::Result<(Vec<u8>, Tally, Counts)> {
-    records.retain(FlowRecord::is_tcp_or_udp);
-    let (mut bytes, mut tally, mut counts) = (Vec::new(), Tally::default(), Counts::default());
-    let Judged { model, verdicts } = judge.judge(records)?;
-    let contract = model.contract();
-    for verdict in verdicts {
-        tally.count(verdict.alert, verdict.out_of_distribution && !verdict.untrained);
-        counts.add_verdict(contract, &verdict);
+/// Verdicts on flows that ended together.
+struct Batch {
+    rows: Rows,
+    judged: Judged,
+    tally: Tally,
+    counts: Counts,
+}
+
+fn judged_rows(mut records: Vec<FlowRecord>, judge: &Judge, table: &FlowTable) -> anyhow::Result<Batch> {
+    let (mut tally, mut counts) = (Tally::default(), Counts::default());
+    tally.retain_judged(&mut records);
+    let mut rows = table.rows(0);
+    let judged = judge.judge(records)?;
+    let contract = judged.model.contract();
+    for verdict in &judged.verdicts {
+        tally.count_verdict(verdict);
+        counts.add_verdict(contract, verdict);
         let label = contract.classes.get(verdict.score.class).map_or("", String::as_str);
         let extra = [
             Value::Number(verdict.score.class as f64),
@@ -78,9 +101,9 @@ fn rows(mut records: Vec<FlowRecord>, judge: &Judge, format: &RowFormat) -> anyh
             Value::Text(verdict.record.reason().name()),
             Value::Flag(verdict.out_of_distribution),
         ];
-        format.row(&mut bytes, &verdict.record, &verdict.features, label, &extra);
+        table.row(&mut rows, &verdict.record, &verdict.features, label, &extra);
     }
-    Ok((bytes, tally, counts))
+    Ok(Batch { rows, judged, tally, counts })
 }
 
 #[cfg(test)]
@@ -97,8 +120,8 @@ mod tests {
         let score = |jobs| {
             let options = Options { jobs: NonZeroUsize::new(jobs).unwrap(), read_at: None, batch: BATCH };
             let capture = Capture::new(File::open(&path).unwrap()).unwrap();
-            let mut output = Vec::new();
-            let scored = score_capture(capture, &judge, Decap::NONE, &options, &mut output, Format::Csv).unwrap();
+            let (scored, output) =
+                score_capture(capture, &judge, Decap::NONE, &options, Vec::new(), Format::Csv, |_| ()).unwrap();
             (output, scored.tally, scored.packets)
         };
         let expected = score(1);

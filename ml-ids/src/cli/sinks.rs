@@ -79,7 +79,7 @@ pub(super) enum SinkArgsError {
     Template { path: PathBuf, source: TemplateError },
     #[error("cannot read {}: {source}", path.display())]
     File { path: PathBuf, source: io::Error },
-    #[error("{NATS_LOGIN} must be USER:PASSWORD or TOKEN")]
+    #[error("{NATS_LOGIN} is neither USER:PASSWORD nor TOKEN; set it to one of them")]
     NatsLogin,
     #[error(transparent)]
     Open(#[from] OpenError),

@@ -1,10 +1,9 @@
 //! Flags that say which model, and how to reach it. Each has a variable, and the flag wins.
 
-use std::{env, io::IsTerminal as _, path::PathBuf, sync::Arc};
+use std::{env, path::PathBuf, sync::Arc};
 
 use anyhow::{Result, bail};
 use clap::builder::FalseyValueParser;
-use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::model::{
     Auth, AwsKey, Cache, DEFAULT_MAX_BYTES, Fetcher, KeeperOptions, LoadOptions, MlflowOptions, Patience,
@@ -116,8 +115,12 @@ impl AccessArgs {
     pub(super) fn fetcher(&self) -> Result<Fetcher> {
         let auth = match (&self.mlflow_username, &self.mlflow_password, &self.mlflow_token) {
             (Some(user), Some(password), _) => Some(Auth::Basic { user: user.clone(), password: password.clone() }),
-            (Some(_), None, None) => bail!("MLFLOW_TRACKING_USERNAME is set without MLFLOW_TRACKING_PASSWORD"),
-            (None, Some(_), None) => bail!("MLFLOW_TRACKING_PASSWORD is set without MLFLOW_TRACKING_USERNAME"),
+            (Some(_), None, None) => {
+                bail!("MLFLOW_TRACKING_USERNAME is set without MLFLOW_TRACKING_PASSWORD; set both or neither")
+            }
+            (None, Some(_), None) => {
+                bail!("MLFLOW_TRACKING_PASSWORD is set without MLFLOW_TRACKING_USERNAME; set both or neither")
+            }
             (_, _, Some(token)) => Some(Auth::Bearer(token.clone())),
             (None, None, None) => None,
         };
@@ -126,8 +129,8 @@ impl AccessArgs {
                 Some(AwsKey { id: id.clone(), secret: secret.clone(), session: self.aws_session_token.clone() })
             }
             (None, None) => None,
-            (Some(_), None) => bail!("AWS_ACCESS_KEY_ID is set without AWS_SECRET_ACCESS_KEY"),
-            (None, Some(_)) => bail!("AWS_SECRET_ACCESS_KEY is set without AWS_ACCESS_KEY_ID"),
+            (Some(_), None) => bail!("AWS_ACCESS_KEY_ID is set without AWS_SECRET_ACCESS_KEY; set both or neither"),
+            (None, Some(_)) => bail!("AWS_SECRET_ACCESS_KEY is set without AWS_ACCESS_KEY_ID; set both or neither"),
         };
         let mlflow = self.mlflow_tracking_uri.clone().map(|server| MlflowOptions { server, auth });
         let s3 = S3Options { endpoint: self.s3_endpoint.clone(), region: self.aws_region.clone(), key };
@@ -155,23 +158,6 @@ impl CacheArgs {
         })?;
         Some(Cache::new(directory))
     }
-}
-
-/// A bar for people while a model is fetched: only on a terminal.
-pub(super) fn download_bar() -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("{wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}");
-    ProgressBar::no_length().with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-}
-
-/// Moves the bar.
-pub(super) fn show(bar: &ProgressBar, received: u64, total: Option<u64>) {
-    if let Some(total) = total {
-        bar.set_length(total);
-    }
-    bar.set_position(received);
 }
 
 /// `MLFLOW_MODEL_NAME` as the first sensor took it, or the bare name of a model.

@@ -2,8 +2,13 @@
 
 use std::io::Write;
 
+use ml_ids_common::FlowRecord;
+
 use crate::{
-    detect::drift::{Counts, WINDOW_LEAST, Window, named},
+    detect::{
+        Verdict,
+        drift::{Counts, WINDOW_LEAST, Window, named},
+    },
     model::Model,
 };
 
@@ -18,6 +23,10 @@ pub(super) struct Tally {
     pub far: u64,
     /// Rows that could not be read.
     pub bad: u64,
+    /// Flows of a kind that the model was not trained on, which are never alerts.
+    pub untrained: u64,
+    /// Flows that are neither TCP nor UDP, on which there is no verdict.
+    pub unjudged: u64,
 }
 
 impl Tally {
@@ -28,13 +37,28 @@ impl Tally {
         self.far += u64::from(far);
     }
 
+    /// Counts a verdict on a flow.
+    pub(super) fn count_verdict(&mut self, verdict: &Verdict) {
+        self.count(verdict.alert, verdict.out_of_distribution && !verdict.untrained);
+        self.untrained += u64::from(verdict.untrained);
+    }
+
+    /// Leaves the flows on which there are verdicts, and counts the others.
+    pub(super) fn retain_judged(&mut self, records: &mut Vec<FlowRecord>) {
+        let before = records.len();
+        records.retain(FlowRecord::is_tcp_or_udp);
+        self.unjudged += (before - records.len()) as u64;
+    }
+
     /// Adds what another counted.
     pub(super) fn add(&mut self, other: &Self) {
-        let Self { scored, alerts, far, bad } = other;
+        let Self { scored, alerts, far, bad, untrained, unjudged } = other;
         self.scored += scored;
         self.alerts += alerts;
         self.far += far;
         self.bad += bad;
+        self.untrained += untrained;
+        self.unjudged += unjudged;
     }
 }
 

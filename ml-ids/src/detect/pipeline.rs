@@ -63,7 +63,9 @@ impl Pipeline {
     /// Waits until everything that was sent has been judged and written. The sender must have been dropped.
     pub fn finish(self) {
         if self.thread.join().is_err() {
-            error!("the scoring thread ended with a panic; verdicts may be missing");
+            error!(
+                "the scoring thread ended with a panic; verdicts may be missing, restart the sensor and report this with the lines above"
+            );
         }
     }
 }
@@ -123,7 +125,9 @@ fn work(
             }
             Err(error) => {
                 stats.count_failed(judged);
-                error!("cannot score {judged} flows: {error}");
+                error!(
+                    "cannot score {judged} flows: {error}; they are counted as failed, load another model if it goes on"
+                );
             }
         }
         desk.tick();

@@ -171,7 +171,7 @@ impl Worker {
         let scores = match shadow.score(rows) {
             Ok(scores) => scores,
             Err(error) => {
-                warn!("the shadow model cannot score {} flows: {error}", rows.len());
+                warn!("the shadow model cannot score {} flows: {error}; verdicts are not touched", rows.len());
                 self.shared.counts().failed += rows.len() as u64;
                 return;
             }

@@ -1,5 +1,7 @@
 //! The table of the 78 features: names, unit, formula, meaning. Source: `docs/feature-spec.md` section 7.
 
+use std::ops::RangeInclusive;
+
 use ml_ids_common::TcpFlags;
 
 use super::{FEATURE_COUNT, FlowView};
@@ -25,6 +27,18 @@ pub struct Feature {
     pub description: &'static str,
     /// What other profiles change; empty when nothing.
     pub differs: &'static str,
+}
+
+/// Numbers of the features that are integers for every flow and in every profile.
+const WHOLE: [RangeInclusive<usize>; 11] =
+    [1..=8, 11..=12, 21..=21, 24..=26, 29..=36, 39..=40, 44..=51, 56..=56, 67..=70, 73..=74, 77..=78];
+
+impl Feature {
+    /// Whether it is an integer for every flow and in every profile; what may be a fraction, NaN or Infinity is not.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        WHOLE.iter().any(|numbers| numbers.contains(&self.number))
+    }
 }
 
 const fn present(name: &'static str) -> Option<&'static str> {

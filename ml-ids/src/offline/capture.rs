@@ -28,10 +28,14 @@ pub enum CaptureError {
     #[error("cannot read the capture: {0}")]
     Read(#[from] io::Error),
     /// Neither format's magic number.
-    #[error("not a capture: it starts like neither pcap nor pcapng")]
+    #[error(
+        "not a capture: it starts like neither pcap nor pcapng (plain, gzip or zstd); `capinfos FILE` says what it is, and `editcap -F pcap` converts it"
+    )]
     NotACapture,
     /// The file ends inside a block.
-    #[error("the capture ends inside a packet or block that begins at byte {0}; what stands before it was read")]
+    #[error(
+        "the capture ends inside a packet or block that begins at byte {0}; what stands before it was read, and copying or capturing it again may give the rest"
+    )]
     Truncated(u64),
     /// A length field is larger than [`MAX_BLOCK`].
     #[error(
@@ -44,7 +48,7 @@ pub enum CaptureError {
         length: u64,
     },
     /// A block contradicts itself, and the next one cannot be found.
-    #[error("malformed block at byte {0}; reading stopped there")]
+    #[error("malformed block at byte {0}; reading stopped there, and `pcapfix FILE` may save what follows")]
     Malformed(u64),
     /// Some pcapng blocks contradict themselves; all others were read.
     #[error("{count} malformed pcapng blocks were left out, the first at byte {first}")]

@@ -11,6 +11,7 @@
 //! split and no order can be lost. What is in flight is bounded by [`Shared::window`], for chunks beyond the one being
 //! replayed and for batches beyond the one being emitted; who is ahead of that helps elsewhere or sleeps.
 
+mod conductor;
 mod ring;
 
 use std::{
@@ -18,14 +19,14 @@ use std::{
     collections::VecDeque,
     io::{self, Read},
     num::NonZeroUsize,
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     thread,
 };
 
 use ml_ids_common::{Decap, FlowRecord, Profile};
 
-use self::ring::Ring;
+use self::{conductor::Conductor, ring::Ring};
 use super::{
     Capture, CaptureError, ParsedFrame, Replay,
     buffer::{CHUNK_SIZE, Chunk, Next},
@@ -84,7 +85,7 @@ pub fn replay<R: Read + Send, T: Send, E>(
                 break;
             }
         }
-        Conductor { shared: &shared, emit, records: Vec::new(), batch: options.batch.max(1) }.run(replay)
+        Conductor::new(&shared, emit, options.batch.max(1)).run(replay)
     })
 }
 
@@ -299,92 +300,6 @@ impl<'a, R: Read, T, D: Fn(Vec<FlowRecord>) -> T> Shared<'a, R, T, D> {
         state.parsed.put(number, Parsed { frames, end });
         self.wake(&state);
         state
-    }
-}
-
-/// The calling thread's part: everything that must happen in order.
-struct Conductor<'a, 'b, R, T, D, M> {
-    shared: &'a Shared<'b, R, T, D>,
-    emit: M,
-    /// Finished flows of a batch that is not complete.
-    records: Vec<FlowRecord>,
-    batch: usize,
-}
-
-impl<'a, R: Read, T, E, D: Fn(Vec<FlowRecord>) -> T, M: FnMut(T) -> Result<(), E>> Conductor<'a, '_, R, T, D, M> {
-    fn run(mut self, replay: &mut Replay) -> Result<Option<CaptureError>, E> {
-        let damage = loop {
-            let Parsed { frames, end } = self.next_parsed()?;
-            replay.frames(&frames, &mut |record| self.record(record))?;
-            {
-                let mut state = self.shared.lock();
-                state.spare_frames.push(frames);
-            }
-            if let Some(end) = end {
-                break end.err();
-            }
-        };
-        replay.end(&mut |record| self.record(record))?;
-        self.submit()?;
-        let mut state = self.shared.lock();
-        while state.digested.next < state.next_digest {
-            state = self.advance(state)?;
-        }
-        Ok(damage)
-    }
-
-    fn next_parsed(&mut self) -> Result<Parsed, E> {
-        let mut state = self.shared.lock();
-        loop {
-            if let Some((_, parsed)) = state.parsed.take() {
-                self.shared.wake(&state);
-                return Ok(parsed);
-            }
-            state = self.advance(state)?;
-        }
-    }
-
-    fn record(&mut self, record: FlowRecord) -> Result<(), E> {
-        self.records.push(record);
-        if self.records.len() < self.batch { Ok(()) } else { self.submit() }
-    }
-
-    /// Has the batch digested.
-    fn submit(&mut self) -> Result<(), E> {
-        if self.records.is_empty() {
-            return Ok(());
-        }
-        let records = core::mem::replace(&mut self.records, Vec::with_capacity(self.batch));
-        let mut state = self.shared.lock();
-        while state.next_digest - state.digested.next >= self.shared.window {
-            state = self.advance(state)?;
-        }
-        let number = state.next_digest;
-        state.next_digest += 1;
-        state.undigested.push_back((number, records));
-        self.shared.wake(&state);
-        Ok(())
-    }
-
-    /// Emits what is next, else does a step that is due, else waits for the others.
-    fn advance<'c>(&mut self, mut state: Locked<'c, R, T>) -> Result<Locked<'c, R, T>, E>
-    where
-        'a: 'c,
-    {
-        let shared = self.shared;
-        if let Some((_, digested)) = state.digested.take() {
-            drop(state);
-            (self.emit)(digested)?;
-            return Ok(shared.lock());
-        }
-        if let Some(panic) = state.panic.take() {
-            drop(state);
-            resume_unwind(panic);
-        }
-        Ok(match state.take(shared.window, shared.read_at.is_some()) {
-            Some(step) => shared.work(step, state),
-            None => shared.sleep(state),
-        })
     }
 }
 

@@ -1,4 +1,5 @@
-//! Feature rows as text: CSV in the spelling of `MachineLearningCVE`, or JSON, one object a line.
+//! Feature rows as text: CSV in the spelling of `MachineLearningCVE`, or JSON, one object a line. Those of Parquet are
+//! made in [`super::columns`].
 
 use ml_ids_common::FlowRecord;
 
@@ -6,13 +7,13 @@ use super::text;
 use crate::features::{FEATURES, FeatureVector, FlowId};
 
 /// Columns before the features.
-const LEADING: [&str; 7] = ["Flow ID", "Src IP", "Src Port", "Dst IP", "Dst Port", "Protocol", "Timestamp"];
+pub(super) const LEADING: [&str; 7] = ["Flow ID", "Src IP", "Src Port", "Dst IP", "Dst Port", "Protocol", "Timestamp"];
 /// The column after the features.
-const LABEL: &str = "Label";
+pub(super) const LABEL: &str = "Label";
 
-/// How rows are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Format {
+/// How rows of text are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TextFormat {
     /// Comma separated values with a header line (RFC 4180, lines end in LF).
     Csv,
     /// A JSON object a line, with the CSV's column names as keys.
@@ -33,7 +34,7 @@ pub enum Value<'a> {
 /// Makes one row a flow.
 #[derive(Clone, Debug)]
 pub struct RowFormat {
-    format: Format,
+    format: TextFormat,
     /// Names of additional columns, after the label.
     extra: Vec<&'static str>,
 }
@@ -41,7 +42,7 @@ pub struct RowFormat {
 impl RowFormat {
     /// Rows with these additional columns.
     #[must_use]
-    pub fn new(format: Format, extra: &[&'static str]) -> Self {
+    pub fn new(format: TextFormat, extra: &[&'static str]) -> Self {
         Self { format, extra: extra.to_vec() }
     }
 
@@ -49,13 +50,13 @@ impl RowFormat {
     #[must_use]
     pub fn header(&self) -> String {
         match self.format {
-            Format::Csv => {
+            TextFormat::Csv => {
                 let features = FEATURES.iter().map(|feature| feature.name);
                 let columns: Vec<_> =
                     LEADING.into_iter().chain(features).chain([LABEL]).chain(self.extra.iter().copied()).collect();
                 columns.join(",") + "\n"
             }
-            Format::Jsonl => String::new(),
+            TextFormat::Jsonl => String::new(),
         }
     }
 
@@ -115,19 +116,19 @@ impl RowFormat {
 /// A row in the making.
 struct Line<'a> {
     bytes: &'a mut Vec<u8>,
-    format: Format,
+    format: TextFormat,
     first: bool,
 }
 
 impl Line<'_> {
     fn start(&mut self) {
-        if self.format == Format::Jsonl {
+        if self.format == TextFormat::Jsonl {
             self.bytes.push(b'{');
         }
     }
 
     fn end(&mut self) {
-        if self.format == Format::Jsonl {
+        if self.format == TextFormat::Jsonl {
             self.bytes.push(b'}');
         }
         self.bytes.push(b'\n');
@@ -139,7 +140,7 @@ impl Line<'_> {
         if !core::mem::take(&mut self.first) {
             self.bytes.push(b',');
         }
-        if self.format == Format::Jsonl {
+        if self.format == TextFormat::Jsonl {
             self.bytes.push(b'"');
             self.bytes.extend_from_slice(name.as_bytes());
             self.bytes.extend_from_slice(b"\":");
@@ -148,7 +149,7 @@ impl Line<'_> {
 
     /// Text that needs no escaping.
     fn quoted(&mut self, text: impl FnOnce(&mut Vec<u8>)) {
-        let quote: &[u8] = if self.format == Format::Jsonl { b"\"" } else { b"" };
+        let quote: &[u8] = if self.format == TextFormat::Jsonl { b"\"" } else { b"" };
         self.bytes.extend_from_slice(quote);
         text(self.bytes);
         self.bytes.extend_from_slice(quote);
@@ -160,13 +161,13 @@ impl Line<'_> {
 
     fn text(&mut self, text: &str) {
         match self.format {
-            Format::Jsonl => self.bytes.extend_from_slice(serde_json::Value::from(text).to_string().as_bytes()),
-            Format::Csv if text.contains([',', '"', '\n', '\r']) => {
+            TextFormat::Jsonl => self.bytes.extend_from_slice(serde_json::Value::from(text).to_string().as_bytes()),
+            TextFormat::Csv if text.contains([',', '"', '\n', '\r']) => {
                 self.bytes.push(b'"');
                 self.bytes.extend_from_slice(text.replace('"', "\"\"").as_bytes());
                 self.bytes.push(b'"');
             }
-            Format::Csv => self.bytes.extend_from_slice(text.as_bytes()),
+            TextFormat::Csv => self.bytes.extend_from_slice(text.as_bytes()),
         }
     }
 
@@ -192,7 +193,7 @@ impl Line<'_> {
 mod tests {
     use super::*;
 
-    fn number(value: f64, format: Format) -> String {
+    fn number(value: f64, format: TextFormat) -> String {
         let mut bytes = Vec::new();
         Line { bytes: &mut bytes, format, first: true }.number(value);
         String::from_utf8(bytes).unwrap()
@@ -211,12 +212,12 @@ mod tests {
             (f64::NEG_INFINITY, "-Infinity"),
             (f64::NAN, "NaN"),
         ] {
-            assert_eq!(number(value, Format::Csv), text);
+            assert_eq!(number(value, TextFormat::Csv), text);
             if value.is_finite() {
-                assert_eq!(number(value, Format::Jsonl), text);
+                assert_eq!(number(value, TextFormat::Jsonl), text);
                 assert_eq!(text.parse::<f64>().unwrap(), value);
             } else {
-                assert_eq!(number(value, Format::Jsonl), format!("\"{text}\""));
+                assert_eq!(number(value, TextFormat::Jsonl), format!("\"{text}\""));
             }
         }
     }
@@ -224,8 +225,8 @@ mod tests {
     #[test]
     fn labels_are_escaped() {
         let mut bytes = Vec::new();
-        Line { bytes: &mut bytes, format: Format::Csv, first: true }.text("a \"b\", c");
-        Line { bytes: &mut bytes, format: Format::Jsonl, first: true }.text("a \"b\", c");
+        Line { bytes: &mut bytes, format: TextFormat::Csv, first: true }.text("a \"b\", c");
+        Line { bytes: &mut bytes, format: TextFormat::Jsonl, first: true }.text("a \"b\", c");
         assert_eq!(bytes, br#""a ""b"", c""a \"b\", c""#);
     }
 }

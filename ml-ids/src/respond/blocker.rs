@@ -25,7 +25,8 @@ use super::{
     guard::Guard,
     host,
     memory::{Muted, Pardons},
-    pins::{Hands, Note, Pins, Settings},
+    note::{Note, Settings},
+    pins::{Hands, Pins},
     tally::{BlockCounts, FAILED, FULL, Tally, add},
 };
 use crate::{
@@ -155,7 +156,9 @@ impl Blocker {
         if let Some((stop, thread)) = self.stop.lock().unwrap_or_else(PoisonError::into_inner).take() {
             drop(stop);
             if thread.join().is_err() {
-                error!("the thread that keeps the list of blocked sources ended with a panic");
+                error!(
+                    "the thread that keeps the list of blocked sources ended with a panic; `ml-ids block list` shows what is still blocked, restart the sensor and report this with the lines above"
+                );
             }
         }
         if let Some(mut work) = self.shared.lock().take() {

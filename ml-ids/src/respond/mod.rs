@@ -11,10 +11,12 @@
 
 mod blocker;
 mod blocklist;
+mod bpf_folder;
 mod event;
 mod guard;
 mod host;
 mod memory;
+mod note;
 mod pins;
 mod tally;
 
@@ -26,8 +28,10 @@ use ml_ids_common::FilterCounters;
 
 pub use blocker::BlockOptions;
 pub use blocklist::{Blocklist, BlocklistError, Cause, LONGEST_TTL, Protected, entry};
+pub use bpf_folder::PinsError;
 pub use guard::{Guard, Protection, Refusal};
-pub use pins::{BPFFS, Hands, Note, PinsError, Settings, Turn};
+pub use note::{Note, Settings};
+pub use pins::{BPFFS, Hands, Turn};
 pub use tally::BlockCounts;
 
 use crate::{detect::Verdict, model::Model, sensor::FilterMaps, sink::Hub};
@@ -40,7 +44,7 @@ pub enum RespondError {
     #[error(transparent)]
     Pins(#[from] PinsError),
     /// The host's own addresses are unknown, so they could be blocked.
-    #[error("cannot read the addresses of this host, which must never be blocked")]
+    #[error("cannot read the addresses of this host, which must never be blocked; run without --block if this goes on")]
     Host(#[source] io::Error),
     /// They cannot be protected.
     #[error("cannot enter all protected prefixes; give fewer prefixes with --allow")]

@@ -4,25 +4,22 @@
 //! left over. A second lock is held by whoever removes entries, so that nobody removes what another has just renewed.
 
 use std::{
-    ffi::CString,
     fs::{self, File},
     io,
-    os::{fd::AsRawFd as _, unix::ffi::OsStrExt as _},
     path::{Path, PathBuf},
     thread,
     time::Duration,
 };
 
-use aya::{
-    maps::{Array, LpmTrie, Map, MapData, MapError, Queue},
-    pin::PinError,
-};
-use ipnet::IpNet;
+use aya::maps::{Array, LpmTrie, Map, MapData, MapError, Queue};
 use log::{info, warn};
 use ml_ids_common::{BlockEntry, PrefixData};
 
-use super::blocklist::{Blocklist, Protected, os_error};
-use crate::sensor::prefix;
+use super::{
+    blocklist::{Blocklist, Protected, os_error},
+    bpf_folder::{PinsError, lock, make, mount, open},
+    note::{Note, Settings},
+};
 
 /// Where BPF file systems are mounted.
 pub const BPFFS: &str = "/sys/fs/bpf";
@@ -42,129 +39,6 @@ const SPARE_NOTES: u32 = 1024;
 /// How often the lock of a living sensor is tried, and how long to wait in between.
 const LOCK_ATTEMPTS: u32 = 5;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
-/// `BPF_FS_MAGIC` of include/uapi/linux/magic.h.
-const BPF_FS_MAGIC: u32 = 0xcafe_4a11;
-
-/// Why sensor and command cannot meet.
-#[derive(Debug, thiserror::Error)]
-pub enum PinsError {
-    /// The file system is missing.
-    #[error("{path} is no BPF file system; mount one with `mount -t bpf bpf {path}`")]
-    NotMounted {
-        /// Where it is expected.
-        path: PathBuf,
-    },
-    /// Somebody else is there.
-    #[error("another sensor with --block holds {path}; stop it, or give this one another place with --bpffs")]
-    Busy {
-        /// The folder.
-        path: PathBuf,
-    },
-    /// Nobody is there.
-    #[error("no sensor runs with --block: there is no {path}; start one with `ml-ids run --block`")]
-    NoSensor {
-        /// The folder.
-        path: PathBuf,
-    },
-    /// Only root may.
-    #[error("no permission to use {path}; run as root")]
-    Permission {
-        /// The folder.
-        path: PathBuf,
-    },
-    /// The file system refused.
-    #[error("cannot use {path}")]
-    Io {
-        /// Folder or file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// The kernel refused to pin.
-    #[error("cannot pin {path}")]
-    Pin {
-        /// The pin.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: PinError,
-    },
-    /// A pinned map is not what it should be.
-    #[error("cannot use {path}; are sensor and command of the same version?")]
-    Map {
-        /// The pin.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: MapError,
-    },
-}
-
-/// What the command needs to know of the sensor.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C)]
-pub struct Settings {
-    /// Time to live of a block.
-    pub ttl_us: u64,
-    /// Most blocks.
-    pub max: u32,
-    /// 1 when nothing is dropped.
-    pub dry_run: u32,
-}
-
-// SAFETY: repr(C), integers without padding; every bit pattern is valid.
-unsafe impl aya::Pod for Settings {}
-
-/// What the command tells the sensor of what it has done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C)]
-pub struct Note {
-    /// When, in microseconds since boot.
-    pub at_us: u64,
-    /// When the block ends, if one was added.
-    pub expires_us: u64,
-    /// Packets that the block had met, if it was removed.
-    pub packets: u64,
-    data: PrefixData,
-    bits: u32,
-    /// 1 if a block was added, 0 if it was removed.
-    pub added: u32,
-}
-
-const _: () = assert!(size_of::<Note>() == 56);
-
-// SAFETY: as above.
-unsafe impl aya::Pod for Note {}
-
-impl Note {
-    /// What became of a prefix. `expires_us` if it was added.
-    #[must_use]
-    pub fn new(net: &IpNet, at_us: u64, expires_us: Option<u64>) -> Self {
-        let key = prefix::key(net);
-        Self {
-            at_us,
-            expires_us: expires_us.unwrap_or(0),
-            packets: 0,
-            data: key.data(),
-            bits: key.prefix_len(),
-            added: u32::from(expires_us.is_some()),
-        }
-    }
-
-    /// The same with the packets that the block had met.
-    #[must_use]
-    pub const fn packets(mut self, packets: u64) -> Self {
-        self.packets = packets;
-        self
-    }
-
-    /// The prefix.
-    #[must_use]
-    pub fn net(&self) -> Option<IpNet> {
-        prefix::prefix(&aya::maps::lpm_trie::Key::new(self.bits, self.data))
-    }
-}
 
 /// The maps that sensor and command work on.
 pub struct Hands {
@@ -355,73 +229,9 @@ fn failed(folder: &Path, name: &str) -> impl FnOnce(MapError) -> PinsError {
     move |source| PinsError::Map { path, source }
 }
 
-fn at(path: &Path) -> impl FnOnce(io::Error) -> PinsError {
-    let path = path.to_owned();
-    move |source| match source.kind() {
-        io::ErrorKind::PermissionDenied => PinsError::Permission { path },
-        io::ErrorKind::NotFound => PinsError::NoSensor { path },
-        _ => PinsError::Io { path, source },
-    }
-}
-
-fn make(folder: &Path) -> Result<(), PinsError> {
-    match fs::create_dir(folder) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(at(folder)(error)),
-        _ => Ok(()),
-    }
-}
-
-fn open(folder: &Path) -> Result<File, PinsError> {
-    File::open(folder).map_err(at(folder))
-}
-
-fn lock(file: &File, operation: libc::c_int) -> bool {
-    // SAFETY: an open descriptor.
-    unsafe { libc::flock(file.as_raw_fd(), operation) == 0 }
-}
-
-/// Mounts a BPF file system if there is none.
-fn mount(path: &Path) -> Result<(), PinsError> {
-    let missing = || PinsError::NotMounted { path: path.to_owned() };
-    let target = CString::new(path.as_os_str().as_bytes()).map_err(|_| missing())?;
-    if is_bpffs(&target) {
-        return Ok(());
-    }
-    let kind = c"bpf";
-    // SAFETY: C strings that outlive the call; this kind of file system takes options as a string.
-    let mounted =
-        unsafe { libc::mount(kind.as_ptr(), target.as_ptr(), kind.as_ptr(), 0, c"mode=0700".as_ptr().cast()) };
-    if mounted == 0 {
-        info!("mounted a BPF file system on {}", path.display());
-        Ok(())
-    } else {
-        Err(missing())
-    }
-}
-
-fn is_bpffs(path: &CString) -> bool {
-    let mut status = std::mem::MaybeUninit::<libc::statfs>::uninit();
-    // SAFETY: a C string and room for the answer.
-    if unsafe { libc::statfs(path.as_ptr(), status.as_mut_ptr()) } != 0 {
-        return false;
-    }
-    // SAFETY: the call succeeded.
-    let status = unsafe { status.assume_init() };
-    status.f_type as u32 == BPF_FS_MAGIC
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sensor::parse_prefix;
-
-    #[test]
-    fn a_note_leads_back_to_its_prefix() {
-        let net = parse_prefix("10.1.0.0/16").unwrap();
-        let note = Note::new(&net, 5, Some(9));
-        assert_eq!((note.net(), note.added, note.expires_us), (Some(net), 1, 9));
-        assert_eq!(Note::new(&net, 5, None).added, 0);
-    }
 
     #[test]
     fn without_a_sensor_the_command_is_told_how_to_start_one() {

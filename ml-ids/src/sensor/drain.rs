@@ -133,10 +133,10 @@ impl Drain {
         // From here on no packet changes a flow, unless it is pinned.
         watching.stop();
         if let Err(error) = stop.wake() {
-            error!("cannot wake the drain thread: {error}");
+            error!("cannot wake the drain thread: {error}; end the sensor with kill -9 if it does not end by itself");
         }
         thread.join().unwrap_or_else(|_| {
-            error!("the drain thread ended with a panic, open flows were not flushed");
+            error!("the drain thread ended with a panic, open flows were not flushed; please report this with the lines above");
             DrainReport::default()
         })
     }
@@ -185,7 +185,7 @@ impl Worker {
                 }
                 Ok(Woken::Time) => {}
                 Err(error) => {
-                    error!("cannot wait for the ring buffer: {error}");
+                    error!("cannot wait for the ring buffer: {error}; no further flow is judged, restart the sensor");
                     break;
                 }
             }
@@ -296,7 +296,9 @@ impl Worker {
         if pinned {
             journal.set_owner(0);
         } else if going && !flush(&states, &due_times.used(), options.profile, &journal, &sink, &mut report) {
-            error!("the pipeline ended before the last open flows were handed over");
+            error!(
+                "the pipeline ended before the last open flows were handed over, so they are not judged; the lines above say why it ended"
+            );
         }
         // The pipeline ends when the sink is dropped with this worker.
         report

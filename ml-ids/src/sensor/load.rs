@@ -143,10 +143,14 @@ pub enum SensorError {
         found: String,
     },
     /// The object was refused by the kernel.
-    #[error("cannot load the eBPF programs into this kernel")]
+    #[error(
+        "cannot load the eBPF programs into this kernel; `uname -r` has to be 5.10 or later, with BTF in /sys/kernel/btf/vmlinux"
+    )]
     Load(#[from] EbpfError),
     /// A program was refused by the kernel.
-    #[error("the kernel refused eBPF program {program}")]
+    #[error(
+        "the kernel refused eBPF program {program}; please report this with what follows and the output of `uname -a`"
+    )]
     Program {
         /// Its name.
         program: &'static str,

@@ -48,12 +48,17 @@ pub struct Watch {
 
 impl Watch {
     /// Whether an interface is meant by its name.
-    fn names(&self, link: &LinkInfo) -> bool {
+    pub(super) fn names(&self, link: &LinkInfo) -> bool {
         self.interfaces.iter().any(|pattern| pattern.is_name() && pattern.matches(link))
     }
 
     fn covers(&self, link: &LinkInfo) -> bool {
         self.interfaces.iter().any(|pattern| pattern.matches(link))
+    }
+
+    /// The interfaces that are meant and there.
+    pub(super) fn present<'a>(&self, links: &'a [LinkInfo]) -> Vec<&'a LinkInfo> {
+        links.iter().filter(|link| self.covers(link)).collect()
     }
 
     /// Requires what must be there from the start.
@@ -69,7 +74,7 @@ impl Watch {
     }
 
     /// The names of which no interface is there.
-    fn missing<'a>(&'a self, links: &[LinkInfo]) -> Vec<&'a InterfacePattern> {
+    pub(super) fn missing<'a>(&'a self, links: &[LinkInfo]) -> Vec<&'a InterfacePattern> {
         let absent = |pattern: &&InterfacePattern| !links.iter().any(|link| pattern.matches(link));
         self.interfaces.iter().filter(|pattern| pattern.is_name()).filter(absent).collect()
     }
@@ -138,7 +143,9 @@ impl Watcher {
             let (stopped, changed) = match wait([stop.as_fd(), self.links.changes()], pause) {
                 Ok([stopped, changed]) => (stopped, changed),
                 Err(error) => {
-                    error!("cannot wait for changes of interfaces, none will be noticed any more: {error}");
+                    error!(
+                        "cannot wait for changes of interfaces, none will be noticed any more: {error}; restart the sensor"
+                    );
                     // The links stay with this thread until it is told to stop.
                     while matches!(wait([stop.as_fd()], Duration::MAX), Ok([false])) {}
                     return;
@@ -298,11 +305,11 @@ impl WatchThread {
     /// Ends the thread and with it every attachment: from here on no packet is counted.
     pub(super) fn stop(self) {
         if let Err(error) = self.stop.wake() {
-            error!("cannot wake the watch thread: {error}");
+            error!("cannot wake the watch thread: {error}; end the sensor with kill -9 if it does not end by itself");
             return;
         }
         if self.thread.join().is_err() {
-            error!("the watch thread ended with a panic");
+            error!("the watch thread ended with a panic; please report this with the lines above");
         }
     }
 }

@@ -219,7 +219,7 @@ impl Hub {
         let senders = self.senders.read().unwrap_or_else(PoisonError::into_inner);
         for Sender { port, queue, .. } in senders.iter() {
             if queue.try_send(Message::Reopen).is_err() {
-                warn!("{} is too busy to begin anew; try again", port.name);
+                warn!("{} is too busy to begin anew; send SIGHUP again", port.name);
             }
         }
     }
@@ -248,9 +248,12 @@ impl Hub {
             }
             if !thread.is_finished() {
                 counters.count_lost(usize::try_from(counters.state(port.name, port.queue).waiting).unwrap_or(0));
-                error!("{} hangs and is left behind", port.name);
+                error!("{} hangs and is left behind: what it had not written is lost", port.name);
             } else if thread.join().is_err() {
-                error!("the thread of {} ended with a panic; events may be missing", port.name);
+                error!(
+                    "the thread of {} ended with a panic; events may be missing, restart the sensor and report this with the lines above",
+                    port.name
+                );
             }
         }
         for state in self.states().iter().filter(|state| state.dropped + state.refused + state.lost_at_stop > 0) {

@@ -93,7 +93,10 @@ impl LogFile {
             }
             Err(error) => {
                 if !self.stuck {
-                    warn!("cannot close {}, so it gets longer than it should: {error}", self.path.display());
+                    warn!(
+                        "cannot close {}, so it gets longer than it should: {error}; may the sensor rename files there?",
+                        self.path.display()
+                    );
                 }
                 self.stuck = true;
                 Ok(data.len())

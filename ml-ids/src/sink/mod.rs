@@ -48,7 +48,7 @@ use ml_ids_common::FlowRecord;
 use serde_json::Value;
 
 use self::eve::Place;
-use crate::{detect::Verdict, model::Model};
+use crate::{alert::Severities, detect::Verdict, model::Model};
 
 /// Turns an interface index into its name.
 pub type InterfaceNames = Arc<dyn Fn(u32) -> Option<String> + Send + Sync>;
@@ -60,6 +60,8 @@ pub struct Origin {
     pub host: String,
     /// The seed of Community IDs.
     pub community_id_seed: u16,
+    /// How grave classes are.
+    pub severities: Severities,
 }
 
 /// What the scoring thread hands verdicts to.
@@ -98,8 +100,13 @@ impl Sinks {
 
     fn placed(&self, record: &FlowRecord, render: impl FnOnce(&Place<'_>) -> Value) -> Value {
         let interface = (self.interfaces)(record.state().interface);
-        let Origin { host, community_id_seed } = &self.origin;
-        render(&Place { host, interface: interface.as_deref(), community_id_seed: *community_id_seed })
+        let Origin { host, community_id_seed, severities } = &self.origin;
+        render(&Place {
+            host,
+            interface: interface.as_deref(),
+            community_id_seed: *community_id_seed,
+            severities: Some(severities),
+        })
     }
 
     /// The event of a verdict, to show what an alert rests on.

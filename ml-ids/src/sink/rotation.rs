@@ -90,7 +90,10 @@ impl Closed {
         let (path, rotation) = (self.path.clone(), self.rotation);
         let work = move || {
             if let Err(error) = tidy(&path, rotation) {
-                warn!("cannot tidy the closed files of {}: {error}", path.display());
+                warn!(
+                    "cannot compress or remove the closed files of {}: {error}; they take space until somebody does",
+                    path.display()
+                );
             }
         };
         match thread::Builder::new().name("ml-ids-tidy".to_owned()).spawn(work) {

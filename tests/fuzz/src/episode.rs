@@ -15,25 +15,33 @@ use crate::{
 };
 
 /// Frames of an episode.
-pub(crate) const FRAMES: u64 = 4096;
+pub const FRAMES: u64 = 4096;
 /// Unix time at which most episodes start, in microseconds.
-const PRESENT_US: u64 = 1_700_000_000_000_000;
+pub(crate) const PRESENT_US: u64 = 1_700_000_000_000_000;
 const SECOND: u64 = 1_000_000;
 
 /// What an episode came to, over all profiles.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Tally {
-    pub(crate) frames: u64,
-    pub(crate) well_formed: u64,
-    pub(crate) in_flow: u64,
-    pub(crate) skipped: [u64; Skip::COUNT],
-    pub(crate) emitted: u64,
-    pub(crate) discarded: u64,
-    pub(crate) longest: u32,
+pub struct Tally {
+    /// Frames run, each under all profiles.
+    pub frames: u64,
+    /// Frames that were well-formed.
+    pub well_formed: u64,
+    /// Packets that were counted into flows.
+    pub in_flow: u64,
+    /// Packets that were not, by reason.
+    pub skipped: [u64; Skip::COUNT],
+    /// Flows that ended and were recounted.
+    pub emitted: u64,
+    /// Flows that were too short to be emitted.
+    pub discarded: u64,
+    /// Packets of the longest flow.
+    pub longest: u32,
 }
 
 impl Tally {
-    pub(crate) fn add(&mut self, other: &Self) {
+    /// Adds another episode.
+    pub fn add(&mut self, other: &Self) {
         let Self { frames, well_formed, in_flow, skipped, emitted, discarded, longest } = other;
         self.frames += frames;
         self.well_formed += well_formed;
@@ -48,7 +56,8 @@ impl Tally {
 }
 
 /// Told of each frame just before it is run, so that a failing episode can be written down.
-pub(crate) trait Watch {
+pub trait Watch {
+    /// A frame, and the time at which it comes.
     fn frame(&mut self, now_us: u64, frame: &[u8]);
 }
 
@@ -61,7 +70,7 @@ impl Watch for () {
 ///
 /// # Errors
 /// The first fault found. Panics of the parser and the engine (overflow, bounds) are the caller's to catch.
-pub(crate) fn run(seed: u64, episode: u64, watch: &mut impl Watch) -> Result<Tally, String> {
+pub fn run(seed: u64, episode: u64, watch: &mut impl Watch) -> Result<Tally, String> {
     let mut random = Random::new(seed, episode);
     let monotonic = random.percent(40);
     let population = Population::new(&mut random);
@@ -119,13 +128,13 @@ pub(crate) fn run(seed: u64, episode: u64, watch: &mut impl Watch) -> Result<Tal
 }
 
 /// Holds the parser to what the kernel's reader relies on: even offsets, and an end to the reading.
-struct Guard<'a> {
+pub(crate) struct Guard<'a> {
     reader: SliceReader<'a>,
     reads: Cell<u32>,
 }
 
 impl<'a> Guard<'a> {
-    fn new(frame: &'a [u8]) -> Self {
+    pub(crate) fn new(frame: &'a [u8]) -> Self {
         Self { reader: SliceReader(frame), reads: Cell::new(0) }
     }
 }
@@ -145,7 +154,7 @@ impl FrameReader for Guard<'_> {
 }
 
 /// What must hold of any packet that the parser lets through.
-fn plausible(packet: &Packet, length: u32) -> Result<(), String> {
+pub(crate) fn plausible(packet: &Packet, length: u32) -> Result<(), String> {
     let headed = packet.fragment != Fragment::LATER;
     let tcp_or_udp = matches!(packet.key.protocol, 6 | 17) && headed;
     let ports = (tcp_or_udp || packet.key.protocol == 132) && headed;
@@ -163,7 +172,7 @@ fn plausible(packet: &Packet, length: u32) -> Result<(), String> {
 }
 
 /// The answer to a packet must find the same flow, from its other end.
-fn answered(packet: &Packet, profile: Profile) -> Result<(), String> {
+pub(crate) fn answered(packet: &Packet, profile: Profile) -> Result<(), String> {
     let key = packet.key;
     let Some(version) = [IpVersion::V4, IpVersion::V6].into_iter().find(|version| *version as u8 == key.version) else {
         return Err(format!("IP version {}", key.version));

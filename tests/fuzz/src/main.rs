@@ -8,14 +8,6 @@
 //! cargo run --profile fuzz --package ml-ids-fuzz -- --executions 10000000 --seed 1
 //! ```
 
-mod episode;
-mod frames;
-mod mutate;
-mod random;
-mod recount;
-mod table;
-mod tunnels;
-
 use std::{
     fmt::Write as _,
     fs,
@@ -33,8 +25,8 @@ use std::{
 
 use anyhow::Context as _;
 use clap::Parser;
-use episode::{Tally, Watch};
 use ml_ids_common::Skip;
+use ml_ids_fuzz::episode::{self, Tally, Watch};
 
 /// Fuzzes the packet parser and the flow engine.
 #[derive(Parser)]

@@ -2,11 +2,11 @@
 
 /// xorshift64* (Vigna 2016, <https://doi.org/10.1145/2845077>).
 #[derive(Clone, Debug)]
-pub(crate) struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
     /// A generator for one episode of a run. Neighbouring numbers give unrelated sequences (splitmix64 finaliser).
-    pub(crate) fn new(seed: u64, episode: u64) -> Self {
+    pub fn new(seed: u64, episode: u64) -> Self {
         let mut mixed = seed.wrapping_add(episode.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -15,7 +15,7 @@ impl Random {
     }
 
     /// 64 random bits.
-    pub(crate) fn bits(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -23,28 +23,28 @@ impl Random {
     }
 
     /// A number in `0..bound`; 0 when the bound is 0.
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+    pub fn below(&mut self, bound: u64) -> u64 {
         let wide = u128::from(self.bits()) * u128::from(bound);
         (wide >> 64) as u64
     }
 
     /// A number in `0..bound` as an index.
-    pub(crate) fn index(&mut self, bound: usize) -> usize {
+    pub fn index(&mut self, bound: usize) -> usize {
         self.below(bound as u64) as usize
     }
 
     /// A byte.
-    pub(crate) fn byte(&mut self) -> u8 {
+    pub fn byte(&mut self) -> u8 {
         (self.bits() >> 56) as u8
     }
 
     /// True `percent` times of a hundred.
-    pub(crate) fn percent(&mut self, percent: u64) -> bool {
+    pub fn percent(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 
     /// One of a fixed set.
-    pub(crate) fn pick<T: Copy, const N: usize>(&mut self, choices: [T; N]) -> T {
+    pub fn pick<T: Copy, const N: usize>(&mut self, choices: [T; N]) -> T {
         choices[self.index(N)]
     }
 }

@@ -8,9 +8,10 @@ use ml_ids_common::{
     HookCounters, LINGER_US, Life, Packet, Plan, Profile, Skip, SweepAction,
 };
 
-use ml_ids_fuzz::identities;
-
-use crate::recount::{self, Fragments, Seen};
+use crate::{
+    identities,
+    recount::{self, Fragments, Seen},
+};
 
 /// One profile's table and its books.
 pub(crate) struct Table {

@@ -16,7 +16,7 @@ struct Tool {
     package: &'static str,
 }
 
-const TOOLS: [Tool; 13] = [
+const TOOLS: &[Tool] = &[
     Tool { program: "ip", package: "iproute2" },
     Tool { program: "ethtool", package: "ethtool" },
     Tool { program: "tcpdump", package: "tcpdump" },
@@ -28,10 +28,17 @@ const TOOLS: [Tool; 13] = [
     Tool { program: "dig", package: "bind9-dnsutils" },
     Tool { program: "nmap", package: "nmap" },
     Tool { program: "openssl", package: "openssl" },
+    Tool { program: "tmux", package: "tmux" },
     Tool { program: "slowhttptest", package: "slowhttptest" },
+    // Renders man pages.
+    Tool { program: "groff", package: "groff-base" },
     // Large: 600 MB with their libraries.
     Tool { program: "chromium", package: "chromium" },
     Tool { program: "chromedriver", package: "chromium-driver" },
+    // Judges the unit file. Not `systemd-sysv`, which would make it the machine's first process.
+    Tool { program: "systemd-analyze", package: "systemd" },
+    Tool { program: "jq", package: "jq" },
+    Tool { program: "script", package: "bsdutils" },
 ];
 
 /// Installs the missing ones.

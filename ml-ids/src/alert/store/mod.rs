@@ -135,7 +135,9 @@ impl Store {
     pub fn finish(self) {
         drop(self.sender);
         if self.thread.join().is_err() {
-            log::error!("the thread of the alert store ended with a panic; alerts may be missing from it");
+            log::error!(
+                "the thread of the alert store ended with a panic; alerts may be missing from it, restart the sensor and report this with the lines above"
+            );
         }
     }
 }

@@ -86,13 +86,13 @@ pub(super) fn remove_tree(directory: &Path) -> usize {
         if path.is_dir() {
             files += remove_tree(&path);
         } else if let Err(error) = fs::remove_file(&path) {
-            warn!("cannot remove {}: {error}", path.display());
+            warn!("cannot remove {}: {error}; remove it with rm", path.display());
         } else {
             files += 1;
         }
     }
     if let Err(error) = fs::remove_dir(directory) {
-        warn!("cannot remove {}: {error}", directory.display());
+        warn!("cannot remove {}: {error}; remove it with rmdir", directory.display());
     }
     files
 }

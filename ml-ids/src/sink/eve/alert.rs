@@ -33,9 +33,11 @@ const SIGNATURES: [(&str, u32); 16] = [
 const UNNAMED: u32 = 1_100_000;
 const UNNAMED_COUNT: u32 = 800_000;
 
-/// The object of a class, with all that Suricata's readers require, graded as the table of classes has it.
+/// The object of a class, with all that Suricata's readers require. Without `severities` it is graded as the table of
+/// classes has it.
 #[must_use]
-pub fn alert(label: &str) -> Value {
+pub fn alert(label: &str, severities: Option<&Severities>) -> Value {
+    let severity = severities.map_or_else(|| Severities::default().of(label), |severities| severities.of(label));
     json!({
         "action": "allowed",
         "gid": GENERATOR,
@@ -43,7 +45,7 @@ pub fn alert(label: &str) -> Value {
         "rev": REVISION,
         "signature": format!("ML-IDS {label}"),
         "category": label,
-        "severity": Severities::default().of(label),
+        "severity": severity,
     })
 }
 
@@ -74,6 +76,14 @@ mod tests {
         let numbers: BTreeSet<u32> = attacks.iter().map(|label| signature_id(label)).collect();
         assert_eq!(numbers.len(), attacks.len());
         assert!(numbers.iter().all(|number| *number < UNNAMED), "{numbers:?}");
+    }
+
+    #[test]
+    fn the_operators_grades_go_before_those_of_the_table() {
+        let told = Severities::new(vec!["DDoS=4".parse().unwrap()]);
+        assert_eq!(alert("DDoS", Some(&told))["severity"], 4);
+        assert_eq!(alert("Heartbleed", Some(&told))["severity"], alert("Heartbleed", None)["severity"]);
+        assert_ne!(alert("DDoS", None)["severity"], 4);
     }
 
     #[test]

@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_flow_has_its_source_first_its_bytes_with_headers_and_whole_seconds() {
-        let event = flow(&record(17), &Place { host: "edge", interface: Some("eth0"), community_id_seed: 0 });
+        let event = flow(&record(17), &Place { host: "edge", interface: Some("eth0"), ..Place::default() });
         assert_eq!(event["timestamp"], "2017-07-06T13:40:24.524349+0000");
         assert_eq!((&event["src_ip"], &event["src_port"]), (&json!("10.0.0.2"), &json!(40_000)));
         assert_eq!((&event["dest_ip"], &event["dest_port"]), (&json!("10.0.0.1"), &json!(53)));

@@ -16,6 +16,8 @@ use time::{
     macros::format_description,
 };
 
+use crate::alert::Severities;
+
 pub use alert::alert;
 pub use community_id::{Endpoints, community_id};
 pub use flow::flow;
@@ -36,6 +38,8 @@ pub struct Place<'a> {
     pub interface: Option<&'a str>,
     /// The seed of Community IDs, the same for all sensors whose events are to be joined.
     pub community_id_seed: u16,
+    /// How grave classes are; `None` is as the table of classes has it.
+    pub severities: Option<&'a Severities>,
 }
 
 /// A time as the API and the log of blocks have it: RFC 3339.

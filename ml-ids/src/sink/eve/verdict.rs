@@ -26,7 +26,7 @@ fn render(verdict: &Verdict, model: &Model, place: &Place<'_>, as_alert: bool) -
     let event_type = if as_alert { "alert" } else { "flow" };
     let mut fields: Map<String, Value> = event(&verdict.record, place, event_type, verdict.alert);
     if as_alert {
-        fields.insert("alert".to_owned(), alert(label(verdict, model)));
+        fields.insert("alert".to_owned(), alert(label(verdict, model), place.severities));
     }
     fields.insert("ml".to_owned(), ml(verdict, model));
     Value::Object(fields)

@@ -15,13 +15,13 @@ use crate::process;
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// apt with a state of its own.
-pub(super) struct Archive {
+pub(crate) struct Archive {
     folder: PathBuf,
 }
 
 impl Archive {
     /// Reads the package lists of a suite into `folder`.
-    pub(super) fn open(folder: PathBuf, source: &str) -> anyhow::Result<Self> {
+    pub(crate) fn open(folder: PathBuf, source: &str) -> anyhow::Result<Self> {
         if !Path::new(KEYRING).exists() {
             bail!("{KEYRING} is missing, with which packages are checked: install debian-archive-keyring");
         }
@@ -41,18 +41,18 @@ impl Archive {
     }
 
     /// Names of packages that begin with `prefix`.
-    pub(super) fn names(&self, prefix: &str) -> anyhow::Result<Vec<String>> {
+    pub(crate) fn names(&self, prefix: &str) -> anyhow::Result<Vec<String>> {
         Ok(run(self.apt("apt-cache").args(["pkgnames", prefix]))?.lines().map(str::to_owned).collect())
     }
 
     /// Unpacks packages.
-    pub(super) fn unpack(&self, packages: &[String], into: &Path) -> anyhow::Result<()> {
+    pub(crate) fn unpack(&self, packages: &[String], into: &Path) -> anyhow::Result<()> {
         run(self.apt("apt-get").arg("download").args(packages).current_dir(self.archives()))?;
         self.unpack_fetched(into)
     }
 
     /// Unpacks packages and all that they depend on, down to the C library.
-    pub(super) fn unpack_with_dependencies(&self, packages: &[&str], into: &Path) -> anyhow::Result<()> {
+    pub(crate) fn unpack_with_dependencies(&self, packages: &[&str], into: &Path) -> anyhow::Result<()> {
         let install = ["install", "--download-only", "--yes", "--no-install-recommends"];
         run(self.apt("apt-get").args(install).args(packages))?;
         self.unpack_fetched(into)
@@ -109,7 +109,7 @@ impl Archive {
 /// Standard output of a command that succeeds; what it complained of when it does not.
 fn run(command: &mut Command) -> anyhow::Result<String> {
     let output = command.output().with_context(|| {
-        format!("cannot start {}: kernels are fetched with apt and dpkg", command.get_program().to_string_lossy())
+        format!("cannot start {}: packages are fetched with apt and dpkg", command.get_program().to_string_lossy())
     })?;
     if !output.status.success() {
         bail!("{} failed:\n{}", process::shown(command), String::from_utf8_lossy(&output.stderr).trim_end());

@@ -6,6 +6,9 @@ use serde_json::{Value, json};
 
 use super::*;
 
+mod folding;
+mod rate;
+
 const SECOND: u64 = 1_000_000;
 const MINUTE: u64 = 60 * SECOND;
 /// When the stories begin.
@@ -162,79 +165,6 @@ fn nothing_is_told_of_an_alert_that_does_not_grow() {
 }
 
 #[test]
-fn a_source_that_sweeps_many_hosts_becomes_one_alert_that_counts_them() {
-    let mut story = Story::new(AlertSettings::default());
-    for target in 100..100 + FOLD_AT as u32 {
-        story.flow("Portscan", 1, target, 22);
-    }
-    let whole = story.last().clone();
-    assert_eq!((whole.targets.count, whole.count, whole.id), (FOLD_AT as u32, FOLD_AT as u64, START));
-    let merged: Vec<_> = story.changes.iter().filter(|change| change.alert.state == State::Merged).collect();
-    assert_eq!(merged.len(), FOLD_AT - 2);
-    assert!(merged.iter().all(|change| change.kind == Closed && change.alert.merged_into == Some(START)));
-    story.changes.clear();
-    for target in 0..1000 {
-        story.flow("Portscan", 1, 100 + target, 22);
-    }
-    assert_eq!(story.alerts.counts().open, 1);
-    let last = story.last();
-    assert_eq!((last.targets.count, last.targets.sample.len(), last.ports.count), (996, SAMPLE, 1));
-    assert_eq!(last.title(), "Portscan: 10.0.0.1 against 996 hosts, port 22");
-    assert_eq!(story.told().len(), 3);
-}
-
-#[test]
-fn many_sources_of_one_target_are_one_flood() {
-    let mut story = Story::new(AlertSettings::default());
-    for source in 0..2000 {
-        story.flow("DDoS", 1000 + source, 2, 80);
-    }
-    assert_eq!(story.alerts.counts().open, 1);
-    story.wait(60);
-    let last = story.last();
-    assert_eq!((last.count, last.sources.count, last.sources.exact), (2000, MOST_ADDRESSES as u32, false));
-    assert_eq!(last.title(), "DDoS: 1024+ sources against 10.0.0.2, port 80");
-}
-
-#[test]
-fn a_few_targets_of_a_source_stay_apart_and_so_do_classes() {
-    let mut story = Story::new(AlertSettings::default());
-    for target in 0..FOLD_AT as u32 - 1 {
-        for label in ["Portscan", "SSH-Patator"] {
-            story.flow(label, 1, 100 + target, 22);
-            story.flow(label, 1, 100 + target, 22);
-        }
-    }
-    assert_eq!(story.alerts.counts().open, 2 * (FOLD_AT - 1));
-    assert_eq!(story.alerts.counts().merged, 0);
-}
-
-#[test]
-fn hundreds_of_sweeping_sources_are_one_alert_of_the_class() {
-    let mut story = Story::limited(0);
-    for source in 0..200 {
-        for target in 0..FOLD_AT as u32 {
-            story.flow("Portscan", 1000 + source, 100 + 7 * source + target, 22);
-        }
-    }
-    story.flow("Botnet", 1, 2, 443);
-    assert_eq!(story.alerts.counts().open, 2);
-    story.wait(60);
-    let scans = story.changes.iter().rev().find(|change| change.alert.label == "Portscan").unwrap();
-    assert_eq!((scans.alert.sources.count, scans.alert.count), (200, 800));
-}
-
-#[test]
-fn alerts_that_are_over_are_not_folded_into_new_ones() {
-    let mut story = Story::new(AlertSettings::default());
-    for target in 0..FOLD_AT as u32 {
-        story.flow("Portscan", 1, 100 + target, 22);
-        story.now_us += 301 * SECOND;
-    }
-    assert_eq!((story.alerts.counts().open, story.alerts.counts().merged), (1, 0));
-}
-
-#[test]
 fn the_one_that_is_quiet_for_longest_makes_room() {
     let mut story = Story::new(AlertSettings { max_open: 8, rate: 0, ..AlertSettings::default() });
     for number in 0..8 {
@@ -247,66 +177,6 @@ fn the_one_that_is_quiet_for_longest_makes_room() {
     assert_eq!(closed.len(), 1);
     assert_eq!((closed[0].alert.ending, closed[0].alert.sources.sample[0]), (Some(Ending::Room), host(101)));
     assert_eq!((story.alerts.counts().open, story.alerts.counts().evicted), (8, 1));
-}
-
-#[test]
-fn alerts_over_the_rate_are_summed_up_and_kept_for_the_store() {
-    let mut story = Story::limited(5);
-    for number in 0..20 {
-        let label = if number < 15 { "DoS Hulk" } else { "Web Attack - XSS" };
-        story.flow(label, 100 + number, 200 + number, 80);
-    }
-    let held: Vec<_> = story.changes.iter().filter(|change| change.alert.held_back).collect();
-    assert_eq!(held.len(), 15);
-    assert_eq!(story.alerts.counts().held_back, 15);
-    assert_eq!(story.kinds(Opened), 6);
-    story.wait(60);
-    let summary = story.changes.iter().find(|change| change.alert.label == RATE_LABEL).unwrap();
-    let held = summary.alert.held.clone().unwrap();
-    assert_eq!((held.count, held.classes["DoS Hulk"], held.classes["Web Attack - XSS"]), (15, 10, 5));
-    assert_eq!(summary.alert.title(), "Alert rate: 15 alerts held back");
-    assert_eq!(summary.alert.evidence["flow_id"], 80);
-    story.changes.clear();
-    story.wait(60);
-    assert_eq!(story.told(), [told(Closed, RATE_LABEL, 15)]);
-}
-
-#[test]
-fn noise_does_not_crowd_out_alerts_of_high_severity() {
-    let mut story = Story::limited(3);
-    for number in 0..20 {
-        story.flow("DoS Hulk", 100 + number, 200 + number, 80);
-    }
-    story.changes.clear();
-    story.flow("Heartbleed", 1, 2, 443);
-    assert_eq!(story.told(), [told(Opened, "Heartbleed", 1)]);
-}
-
-#[test]
-fn an_alert_that_was_held_back_is_told_when_it_goes_on_and_there_is_room() {
-    let mut story = Story::limited(1);
-    story.flow("DoS Hulk", 1, 2, 80);
-    story.flow("SSH-Patator", 1, 2, 22);
-    story.changes.clear();
-    story.wait(61);
-    story.flow("SSH-Patator", 1, 2, 22);
-    let late = story.last();
-    assert_eq!((late.label.as_str(), late.held_back, late.count), ("SSH-Patator", false, 2));
-    assert_eq!(story.changes.last().unwrap().kind, Opened);
-    assert_eq!(story.alerts.counts().told_late, 1);
-}
-
-#[test]
-fn growth_over_the_rate_is_told_in_a_later_minute() {
-    let mut story = Story::limited(2);
-    for label in ["DoS Hulk", "SSH-Patator"] {
-        for _ in 0..1000 {
-            story.flow(label, 1, 2, 80);
-        }
-    }
-    assert_eq!(story.kinds(Grown), 2);
-    story.wait(60);
-    assert_eq!(story.told(), [told(Grown, "DoS Hulk", 1000), told(Grown, "SSH-Patator", 1000)]);
 }
 
 #[test]
