@@ -78,7 +78,7 @@ function fill(row, alert) {
   button.replaceChildren(
     severity(alert.severity),
     el("span", { class: "what" }, el("b", {}, alert.label), el("span", {}, who), alert.ack ? el("span", {}, ` · seen by ${alert.ack.by || "somebody"}`) : null),
-    el("span", { class: "num flows-of" }, counted(alert.count, "flow", "flows"), el("span", {}, ` ${percent(alert.score)} sure`)),
+    el("span", { class: "num flows-of" }, counted(alert.count, "flow", "flows"), el("span", {}, ` ${sure(alert.score)} sure`)),
     el("span", { class: "num" }, timeOf(alert.last_seen), el("span", {}, ` ${length >= 1 ? `${lasting(length)}, ` : ""}${state}`)),
   );
   button.onclick = () => openDetail(alert.id, button);
