@@ -27,6 +27,10 @@ enum Document {
     Alerts,
     /// ml-ids/assets/demo.pcap.zst: those ten minutes, for `ml-ids demo`
     Demo,
+    /// deploy/ml-ids.toml: a configuration file with every option as a comment
+    Config,
+    /// target/man: a man page of each command, for packages
+    Man,
     /// docs/images/page-*.png: the page on a telephone and on a screen, light and dark, with an alert open and without
     Page,
     /// docs/tour.md: the demonstration in a terminal and on the page, and its alerts
@@ -43,6 +47,8 @@ pub(crate) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     match arguments.document {
         Document::Alerts => alerts()?,
         Document::Demo => demo::main()?,
+        Document::Config => config()?,
+        Document::Man => man()?,
         Document::Page => page()?,
         Document::Tour => tour::main()?,
         Document::Troubleshooting => troubleshooting()?,
@@ -50,11 +56,29 @@ pub(crate) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn alerts() -> anyhow::Result<()> {
+/// Builds the agent.
+fn agent() -> anyhow::Result<Command> {
     setup::build_tools()?;
     process::visible(&mut process::cargo(["build", "--package", "ml-ids"]))?;
+    Ok(Command::new(workspace::agent("debug")))
+}
+
+fn config() -> anyhow::Result<()> {
+    let output = agent()?.args(["config", "example"]).output().context("cannot start the agent")?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let path = workspace::root().join("deploy/ml-ids.toml");
+    fs::write(&path, output.stdout).with_context(|| format!("cannot write {}", path.display()))?;
+    println!("{} is made anew", path.display());
+    Ok(())
+}
+
+fn man() -> anyhow::Result<()> {
+    process::visible(agent()?.arg("man").arg(workspace::target().join("man")))
+}
+
+fn alerts() -> anyhow::Result<()> {
+    let mut command = agent()?;
     let capture = demo::make()?;
-    let mut command = Command::new(workspace::agent("debug"));
     let output = command.arg("score").arg(&capture).arg("--alerts").output().context("cannot start the agent")?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     fs::remove_file(&capture).with_context(|| format!("cannot remove {}", capture.display()))?;

@@ -1,8 +1,15 @@
-//! The front door: `cargo xtask setup`, `run`, `test`, `train`, `bench`, `docs`, `vm-test`, `dist`.
+//! The front door: `cargo xtask setup`, `run`, `test`, `train`, `bench`, `docs`, `vm-test`, `dist`,
+//! `image`, `manifests`, `audit`, `fuzz`, `miri`.
 
+mod archive;
+mod audit;
 mod bench;
+mod deploy;
 mod dist;
 mod docs;
+mod fuzz;
+mod image;
+mod miri;
 mod process;
 mod run;
 mod setup;
@@ -47,6 +54,16 @@ enum Command {
     VmTest(vm_test::Arguments),
     /// Make what is handed to others: a tarball and a Debian package
     Dist(dist::Arguments),
+    /// Build the container image and try it out with a Docker of its own (needs root)
+    Image(image::Arguments),
+    /// Hold what is deployed (Kubernetes, Compose, CI) against the schemas of those who read it
+    Manifests,
+    /// Look at the dependencies: licences, sources, duplicates, and those that nothing uses
+    Audit(audit::Arguments),
+    /// Fuzz what strangers send, guided by coverage where a nightly toolchain is there
+    Fuzz(fuzz::Arguments),
+    /// Run the tests of the flow engine under Miri
+    Miri,
 }
 
 fn main() -> ExitCode {
@@ -61,6 +78,11 @@ fn main() -> ExitCode {
         Command::Soak(arguments) => soak::main(&arguments),
         Command::VmTest(arguments) => vm_test::main(&arguments),
         Command::Dist(arguments) => dist::main(&arguments),
+        Command::Image(arguments) => image::main(&arguments),
+        Command::Manifests => deploy::main(),
+        Command::Audit(arguments) => audit::main(&arguments),
+        Command::Fuzz(arguments) => fuzz::main(&arguments),
+        Command::Miri => miri::main(),
     };
     // Not returned: a person at the front door is not shown a backtrace.
     outcome.unwrap_or_else(|error| {

@@ -44,7 +44,7 @@ impl AlertText {
 
     /// Whether the class's signature in events, or a technique that it shows, holds the text.
     pub(super) fn is_in_class(&self, label: &str) -> bool {
-        let told = eve::alert(label);
+        let told = eve::alert(label, None);
         // The class's name is the end of it.
         let signature = told.get("signature").and_then(|signature| signature.as_str()).unwrap_or(label);
         let of_techniques = techniques(label)

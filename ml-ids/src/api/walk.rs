@@ -96,7 +96,11 @@ impl Cursor {
             return self.fault(OUT_OF_RANGE).into();
         }
         if let Some(token) = non_finite_token(error, bytes) {
-            return self.fault(format!("{token} is not a number that JSON or a model knows")).into();
+            return self
+                .fault(format!(
+                    "{token} is not a number that JSON or a model knows; send a number, or leave the field out"
+                ))
+                .into();
         }
         let hint = if message.starts_with("trailing characters") {
             "; for one flow a line send content type application/x-ndjson"

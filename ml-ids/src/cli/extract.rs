@@ -128,6 +128,12 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     if !args.quiet.quiet {
         eprintln!("{}", summary(replay.counters(), rows));
     }
+    let foreign = replay.counters().ingress.skipped[Skip::LinkType as usize];
+    if foreign > 0 {
+        eprintln!(
+            "warning: {input}: {foreign} packets are of a link type that is not known to carry IP; capture on another interface, or with `tcpdump -y EN10MB`"
+        );
+    }
     Ok(damage.map_or(Exit::Done, |error| bad_input(&input, &error)))
 }
 

@@ -11,6 +11,8 @@ use tokio::{
     sync::watch,
 };
 
+use super::config;
+
 /// Hangups to come. Each clone sees all that come after it was made.
 #[derive(Clone)]
 pub(super) struct Hangups(watch::Receiver<u64>);
@@ -26,6 +28,9 @@ impl Hangups {
         tokio::spawn(async move {
             while hangup.recv().await.is_some() {
                 info!("SIGHUP: models, tokens, certificates and log files are looked at again");
+                if let Some(file) = config::in_use() {
+                    info!("SIGHUP: {} is read at start only; restart for what has changed in it", file.display());
+                }
                 sender.send_modify(|count| *count += 1);
             }
         });

@@ -39,7 +39,7 @@ pub(super) struct KeepArgs {
     model_refresh: Option<Duration>,
     /// A second model that scores the same flows and only reports where it disagrees, in /health and in the log
     #[arg(long, env = "ML_IDS_SHADOW", value_name = "SOURCE", help_heading = "Model")]
-    shadow: Option<Source>,
+    pub(super) shadow: Option<Source>,
 }
 
 /// The models of a running sensor.

@@ -6,6 +6,7 @@ mod alerts_args;
 mod alerts_print;
 mod bench;
 mod block;
+mod config;
 mod csv_rows;
 mod decap;
 mod demo;
@@ -13,13 +14,16 @@ mod events;
 mod exit;
 mod extract;
 mod hangup;
+mod health;
 mod judging;
 mod keep;
 mod load;
 mod logging;
+mod manual;
 mod model;
 mod model_view;
 mod output;
+mod parse;
 mod presence;
 mod progress;
 mod response;
@@ -40,9 +44,9 @@ mod unpin;
 mod verdict_writer;
 mod wiring;
 
-use std::{env, process::ExitCode};
+use std::{env, path::PathBuf, process::ExitCode};
 
-use clap::{Arg, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, builder::Resettable};
+use clap::{FromArgMatches as _, Parser, Subcommand};
 use logging::LogFormat;
 
 const EXAMPLES: &str = "\
@@ -58,6 +62,7 @@ Examples:
   ml-ids unpin                                 detach what `run --pin` has left attached
   ml-ids block list                            what a sensor that runs with --block drops
   ml-ids alerts list                           the alerts that a sensor has kept
+  ml-ids config example > ml-ids.toml          a configuration file to begin with
 
 RUST_LOG sets the log level (error, warn, info, debug); RUST_LOG=info,verdict=warn shows alerts only.";
 
@@ -68,6 +73,12 @@ struct Cli {
     /// How the log on standard error is written
     #[arg(long, global = true, value_enum, default_value_t, env = "ML_IDS_LOG_FORMAT")]
     log_format: LogFormat,
+    /// Configuration file (TOML) [default: /etc/ml-ids/config.toml, if it is there]
+    ///
+    /// Flags win over variables, these over the file, and the file over defaults. `ml-ids config example` prints a file to
+    /// begin with, `ml-ids config show --origin` what is in force. It is read once: SIGHUP does not read it again.
+    #[arg(long, global = true, value_name = "FILE", env = "ML_IDS_CONFIG")]
+    config: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -83,6 +94,11 @@ enum Command {
     Unpin(unpin::Args),
     Block(block::Args),
     Alerts(alerts::Args),
+    Config(config::Args),
+    Health(health::Args),
+    Completions(manual::CompletionArgs),
+    #[command(hide = true)]
+    Man(manual::ManArgs),
     #[command(hide = true)]
     Bench(bench::Args),
 }
@@ -90,8 +106,21 @@ enum Command {
 /// Runs the command that the command line names.
 #[must_use]
 pub fn main() -> ExitCode {
-    let Cli { log_format, command } = parse();
+    let line: Vec<_> = env::args_os().collect();
+    let line = match parse::parse(&line) {
+        Ok(line) => line,
+        Err(parse::ParseError::Line(error)) => error.exit(),
+        Err(error) => {
+            eprintln!("error: {error}");
+            return exit::Exit::Usage.into();
+        }
+    };
+    let Cli { log_format, config, command } = Cli::from_arg_matches(&line.matches).unwrap_or_else(|error| error.exit());
     logging::start(log_format, if matches!(command, Command::Demo(_)) { demo::LOG_FILTER } else { "info" });
+    if let Some(file) = line.file {
+        log::debug!("settings are read from {}", file.display());
+        config::use_file(file);
+    }
     let result = match command {
         Command::Demo(args) => demo::run(&args),
         Command::Run(args) => run::run(*args),
@@ -102,6 +131,10 @@ pub fn main() -> ExitCode {
         Command::Unpin(args) => unpin::run(&args),
         Command::Block(args) => block::run(&args),
         Command::Alerts(args) => alerts::run(&args),
+        Command::Config(args) => config::run(&args, config.as_ref()),
+        Command::Health(args) => health::run(&args),
+        Command::Completions(args) => manual::completions(&args),
+        Command::Man(args) => manual::man(&args),
         Command::Bench(args) => bench::run(&args),
     };
     let exit = result.unwrap_or_else(|error| {
@@ -109,17 +142,4 @@ pub fn main() -> ExitCode {
         exit::Exit::Failed
     });
     exit.into()
-}
-
-/// Parses the command line. A variable that is empty counts as not set, as Compose files and unit files leave them.
-fn parse() -> Cli {
-    let unless_empty = |arg: Arg| match arg.get_env() {
-        Some(name) if env::var_os(name).is_some_and(|value| value.is_empty()) => arg.env(Resettable::Reset),
-        _ => arg,
-    };
-    let matches = Cli::command()
-        .mut_args(unless_empty)
-        .mut_subcommands(|command| command.mut_args(unless_empty).mut_subcommands(|inner| inner.mut_args(unless_empty)))
-        .get_matches();
-    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
 }

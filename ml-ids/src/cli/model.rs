@@ -173,9 +173,13 @@ fn check(args: &CheckArgs, mut output: impl Write, report: impl Write) -> anyhow
     };
     let found = live.model.contract().profile.name();
     match args.profile.map(Profile::name) {
-        Some(wanted) if wanted != found => {
-            refuse(&args.source, format_args!("it is of profile {found}, not {wanted}"), report)
-        }
+        Some(wanted) if wanted != found => refuse(
+            &args.source,
+            format_args!(
+                "it is of profile {found}, not {wanted}; name a model of that profile, or leave out --profile"
+            ),
+            report,
+        ),
         _ => {
             writeln!(output, "model `{}` fits: {}, profile {found}", args.source, described(&live))?;
             Ok(Exit::Done)

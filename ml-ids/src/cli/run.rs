@@ -3,6 +3,8 @@
 //! The API comes first, so that `/health` tells the truth while the model loads; the model comes before the capture,
 //! because its profile decides where flows end.
 
+mod dry_run;
+
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -12,8 +14,8 @@ use std::{
 use anyhow::{Context as _, Result};
 use clap::{ArgAction, builder::FalseyValueParser};
 use log::{info, warn};
-use ml_ids_common::Counters;
-use tokio::{sync::watch, task::JoinHandle, time::interval};
+use ml_ids_common::{Counters, Profile};
+use tokio::{sync, task::JoinHandle, time::interval};
 
 use super::{
     alerts_args,
@@ -51,7 +53,8 @@ Examples:
   ml-ids run -i eth0 --sink syslog+tcp://logs.example:601 --sink 'nats://bus.example/site?types=alert,stats'
   ml-ids run -i eth0 --ignore udp:53 --allow 10.0.0.0/8
   ml-ids run -i eth0 --block-dry-run           what would be blocked
-  ml-ids run -i eth0 --block --block-ttl 1h    block the sources of alerts";
+  ml-ids run -i eth0 --block --block-ttl 1h    block the sources of alerts
+  ml-ids run -i eth0 --dry-run                 what it would do, without doing it";
 
 /// Watch interfaces: count flows in the kernel, judge each when it ends, serve the API
 #[derive(clap::Args)]
@@ -91,8 +94,8 @@ pub(super) struct Args {
     /// the same options goes on with the same flows, and nothing goes by uncounted in between. `ml-ids unpin` removes them
     #[arg(long)]
     pin: bool,
-    /// Where to pin: a directory of a BPF file system
-    #[arg(long, value_name = "DIR", default_value = PIN_DIRECTORY, requires = "pin")]
+    /// Where --pin pins: a directory of a BPF file system
+    #[arg(long, value_name = "DIR", default_value = PIN_DIRECTORY)]
     pin_dir: PathBuf,
     /// Where positive_predictions.log, negative_predictions.log, eve.json and block_events.log go
     #[arg(long, value_name = "DIR", env = "LOG_DIR", default_value = "logs")]
@@ -118,10 +121,18 @@ pub(super) struct Args {
     model: ModelArgs,
     #[command(flatten)]
     keep: KeepArgs,
+    /// Say what would be attached, loaded, listened on and written, and what stands in the way; change nothing
+    ///
+    /// Ends with 0 if the sensor would start, else with the exit code that it would fail with.
+    #[arg(long)]
+    dry_run: bool,
 }
 
 /// Runs until SIGINT or SIGTERM.
 pub(super) fn run(args: Args) -> Result<Exit> {
+    if args.dry_run {
+        return dry_run::dry_run(args);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -151,7 +162,7 @@ async fn watch_interfaces(mut args: Args) -> Result<Exit> {
     };
     let state = Arc::new(AppState::new(Limits::default(), args.listen.client_time_unit, true).with_access(access));
     reload_access(&state, &hangups);
-    let (stop_api, api_stopped) = watch::channel(false);
+    let (stop_api, api_stopped) = sync::watch::channel(false);
     let server = tokio::spawn(api::serve(listener, Arc::clone(&state), api_stopped));
 
     let loading = tokio::select! {
@@ -199,9 +210,10 @@ struct Running {
     reporting: JoinHandle<()>,
 }
 
-fn start(args: &Args, further: Connected, models: &Models, state: &AppState, hangups: &Hangups) -> Result<Running> {
-    let options = Options {
-        profile: models.handle().current().model.contract().profile,
+/// How the sensor is set up for a model of this profile.
+fn options(args: &Args, profile: Profile) -> Options {
+    Options {
+        profile,
         decap: args.decap.tunnels(),
         max_flows: args.max_flows,
         ring_bytes: args.ring_bytes,
@@ -209,9 +221,17 @@ fn start(args: &Args, further: Connected, models: &Models, state: &AppState, han
         sweep_interval: args.sweep_interval,
         pin: args.pin.then(|| args.pin_dir.clone()),
         filter: args.response.filter(),
-    };
-    let watch = Watch { interfaces: args.interfaces.clone(), attach: args.attach, wait: args.wait_for_interface };
-    let sensor = Sensor::start(&watch, &options)?;
+    }
+}
+
+/// What is watched.
+fn watch(args: &Args) -> Watch {
+    Watch { interfaces: args.interfaces.clone(), attach: args.attach, wait: args.wait_for_interface }
+}
+
+fn start(args: &Args, further: Connected, models: &Models, state: &AppState, hangups: &Hangups) -> Result<Running> {
+    let options = options(args, models.handle().current().model.contract().profile);
+    let sensor = Sensor::start(&watch(args), &options)?;
     let sensor_state = sensor.state();
     let names = Arc::clone(&sensor_state);
     let block = args.response.block();

@@ -167,6 +167,7 @@ impl Task<'_> {
             commit(output)?;
             (scored, None)
         };
+        progress.clear();
         let Scored { tally, classes, counts, packets, damage } = scored;
         let Tally { scored: flows, alerts, .. } = tally;
         if !args.quiet.quiet {
@@ -196,6 +197,7 @@ impl Task<'_> {
         };
         let output = args.open_output()?;
         let scored = score_rows(&mut rows, model, output, args.format(), &mut *report, |rows| progress.done(rows))?;
+        progress.clear();
         let ScoredRows { tally, classes, counts, output } = scored;
         commit(output)?;
         let Tally { scored, alerts, bad, .. } = tally;

@@ -45,11 +45,11 @@ pub(super) struct ListenArgs {
     pub(super) token_file: Option<PathBuf>,
 
     /// Serve TLS with this certificate: PEM, the server's own first, then those that vouch for it; read again at SIGHUP
-    #[arg(long, env = "ML_IDS_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    #[arg(long, env = "ML_IDS_TLS_CERT", value_name = "FILE")]
     pub(super) tls_cert: Option<PathBuf>,
 
     /// The certificate's key: PEM, without a passphrase; read again at SIGHUP
-    #[arg(long, env = "ML_IDS_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    #[arg(long, env = "ML_IDS_TLS_KEY", value_name = "FILE")]
     pub(super) tls_key: Option<PathBuf>,
 
     /// Unit of times in flows with the names of the Python client: found out for each flow, or fixed
@@ -89,6 +89,14 @@ pub(super) enum ServeError {
         /// What was given, resolved.
         address: SocketAddr,
     },
+    /// A certificate without a key, or the other way round.
+    #[error("{given} is set and {missing} is not; TLS needs both")]
+    HalfTls {
+        /// What is there.
+        given: &'static str,
+        /// What is not.
+        missing: &'static str,
+    },
     /// Tokens, certificate or key cannot be used.
     #[error(transparent)]
     Access(#[from] AccessError),
@@ -111,9 +119,9 @@ impl ServeError {
 
     /// 2 for wrong usage, 3 for files that cannot be used, 1 for what failed at run time.
     #[must_use]
-    fn exit_code(&self) -> Exit {
+    pub(super) fn exit_code(&self) -> Exit {
         match self {
-            Self::Address { .. } | Self::Exposed { .. } => Exit::Usage,
+            Self::Address { .. } | Self::Exposed { .. } | Self::HalfTls { .. } => Exit::Usage,
             Self::Access(_) => Exit::BadInput,
             Self::Bind { .. } => Exit::Failed,
         }
@@ -137,13 +145,11 @@ impl ListenArgs {
     /// No address, one that other hosts can reach without a token or `--insecure-listen`, one that cannot be had, or files that
     /// cannot be used.
     pub(super) async fn open(&self) -> Result<(TcpListener, Access), ServeError> {
-        let Self { token_file, tls_cert, tls_key, .. } = self;
-        let tls = tls_cert.clone().zip(tls_key.clone());
-        let scheme = if tls.is_some() { "https" } else { "http" };
-        let access = Access::load(&AccessFiles { tokens: token_file.clone(), tls })?;
+        let access = Access::load(&self.files()?)?;
+        let scheme = self.scheme();
         let listener = self.bind().await?;
         let address = listener.local_addr().map_err(|error| self.wrong(error.to_string()))?;
-        if scheme == "http" && token_file.is_some() && !is_loopback(address.ip()) {
+        if scheme == "http" && self.token_file.is_some() && !is_loopback(address.ip()) {
             log::warn!(
                 "TOKENS GO OVER THE NETWORK IN THE CLEAR: {address} can be reached by other hosts and nothing is encrypted; \
                  add --tls-cert and --tls-key, or put a proxy in front that does"
@@ -153,7 +159,33 @@ impl ListenArgs {
         Ok((listener, access))
     }
 
-    async fn bind(&self) -> Result<TcpListener, ServeError> {
+    /// The files that say who may come in. Certificate and key may come from different places, a flag and the configuration
+    /// file, so that it is not for the parser to say that they belong together.
+    fn files(&self) -> Result<AccessFiles, ServeError> {
+        let tls = match (&self.tls_cert, &self.tls_key) {
+            (Some(certificate), Some(key)) => Some((certificate.clone(), key.clone())),
+            (None, None) => None,
+            (Some(_), None) => return Err(ServeError::HalfTls { given: "--tls-cert", missing: "--tls-key" }),
+            (None, Some(_)) => return Err(ServeError::HalfTls { given: "--tls-key", missing: "--tls-cert" }),
+        };
+        Ok(AccessFiles { tokens: self.token_file.clone(), tls })
+    }
+
+    const fn scheme(&self) -> &'static str {
+        if self.tls_cert.is_some() { "https" } else { "http" }
+    }
+
+    /// The addresses that would be taken and how they would be spoken to, checked as [`ListenArgs::open`] does.
+    ///
+    /// # Errors
+    /// The same, but for addresses that cannot be had.
+    pub(super) async fn check(&self) -> Result<(Vec<SocketAddr>, &'static str), ServeError> {
+        Access::load(&self.files()?)?;
+        Ok((self.addresses().await?, self.scheme()))
+    }
+
+    /// The addresses that may be listened on.
+    async fn addresses(&self) -> Result<Vec<SocketAddr>, ServeError> {
         let addresses: Vec<SocketAddr> =
             lookup_host(&self.listen).await.map_err(|error| self.wrong(error.to_string()))?.collect();
         if !self.insecure_listen
@@ -162,6 +194,11 @@ impl ListenArgs {
         {
             return Err(ServeError::Exposed { address: *address });
         }
+        Ok(addresses)
+    }
+
+    async fn bind(&self) -> Result<TcpListener, ServeError> {
+        let addresses = self.addresses().await?;
         let mut failure = self.wrong("the name has no address".to_owned());
         for address in addresses {
             match TcpListener::bind(address).await {
@@ -266,6 +303,15 @@ mod tests {
         let error = listen(&["--listen", &address]).open().await.unwrap_err();
         assert!(error.to_string().contains(&address) && error.to_string().contains("another port"), "{error}");
         assert_eq!(error.exit_code(), Exit::Failed);
+    }
+
+    #[tokio::test]
+    async fn a_certificate_without_its_key_is_refused() {
+        for (flag, missing) in [("--tls-cert", "--tls-key is not"), ("--tls-key", "--tls-cert is not")] {
+            let error = listen(&["--listen", "127.0.0.1:0", flag, "/x.pem"]).open().await.unwrap_err();
+            assert!(error.to_string().contains(missing), "{error}");
+            assert_eq!(error.exit_code(), Exit::Usage);
+        }
     }
 
     #[tokio::test]

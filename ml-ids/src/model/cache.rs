@@ -33,6 +33,7 @@ const WRITABLE_BY_OTHERS: u32 = 0o022;
 #[derive(Clone, Debug)]
 pub struct Cache {
     directory: PathBuf,
+    read_only: bool,
 }
 
 /// Why the cache does not help.
@@ -85,7 +86,19 @@ impl Cache {
     /// A cache in this directory, which is made when something is kept.
     #[must_use]
     pub const fn new(directory: PathBuf) -> Self {
-        Self { directory }
+        Self { directory, read_only: false }
+    }
+
+    /// The same, but nothing is written to it.
+    #[must_use]
+    pub fn read_only(self) -> Self {
+        Self { read_only: true, ..self }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// Keeps a good model of a source in place of the one before. `authority` is the server that the source is asked of.
@@ -98,6 +111,9 @@ impl Cache {
         bytes: &[u8],
         resolved: Option<&str>,
     ) -> Result<(), CacheError> {
+        if self.read_only {
+            return Ok(());
+        }
         let folder = self.folder(source, authority);
         let io = |error| CacheError::Io { path: folder.clone(), error };
         DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(io)?;

@@ -9,16 +9,18 @@ use thiserror::Error;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum WireError {
     /// A field or a number ends behind the end of the file or of the message around it.
-    #[error("the file is cut short or is not protobuf")]
+    #[error(
+        "the file is cut short or is not protobuf, so it is no ONNX model; copy it again, or export the model to ONNX"
+    )]
     Truncated,
     /// A number of more than 64 bits.
-    #[error("a number is longer than 64 bits, so this is not protobuf")]
+    #[error("a number is longer than 64 bits, so this is not protobuf and no ONNX model; export the model to ONNX")]
     LongVarint,
     /// Field number 0, a group, or a wire type that does not exist.
-    #[error("field key {0} has no meaning in an ONNX file, so this is not one")]
+    #[error("field key {0} has no meaning in an ONNX file, so this is not one; export the model to ONNX")]
     BadKey(u64),
     /// A field has another wire type than ONNX gives it.
-    #[error("field {0} has the wrong wire type for an ONNX file")]
+    #[error("field {0} has the wrong wire type for an ONNX file, so this is not one; export the model to ONNX")]
     WrongType(u32),
 }
 

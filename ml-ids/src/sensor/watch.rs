@@ -48,12 +48,17 @@ pub struct Watch {
 
 impl Watch {
     /// Whether an interface is meant by its name.
-    fn names(&self, link: &LinkInfo) -> bool {
+    pub(super) fn names(&self, link: &LinkInfo) -> bool {
         self.interfaces.iter().any(|pattern| pattern.is_name() && pattern.matches(link))
     }
 
     fn covers(&self, link: &LinkInfo) -> bool {
         self.interfaces.iter().any(|pattern| pattern.matches(link))
+    }
+
+    /// The interfaces that are meant and there.
+    pub(super) fn present<'a>(&self, links: &'a [LinkInfo]) -> Vec<&'a LinkInfo> {
+        links.iter().filter(|link| self.covers(link)).collect()
     }
 
     /// Requires what must be there from the start.
@@ -69,7 +74,7 @@ impl Watch {
     }
 
     /// The names of which no interface is there.
-    fn missing<'a>(&'a self, links: &[LinkInfo]) -> Vec<&'a InterfacePattern> {
+    pub(super) fn missing<'a>(&'a self, links: &[LinkInfo]) -> Vec<&'a InterfacePattern> {
         let absent = |pattern: &&InterfacePattern| !links.iter().any(|link| pattern.matches(link));
         self.interfaces.iter().filter(|pattern| pattern.is_name()).filter(absent).collect()
     }

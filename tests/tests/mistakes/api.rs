@@ -22,7 +22,7 @@ pub(crate) const MISTAKES: &[Mistake] = &[
         did: "A token that the server's file does not hold; after a change, for example.",
         setup: TOKEN,
         beside: GUARDED,
-        command: "curl -s -w '%{http_code}\\n' -H 'Authorization: Bearer 0123' http://127.0.0.1:8000/alerts",
+        command: "curl -s -w '\\n%{http_code}\\n' -H 'Authorization: Bearer 0123' http://127.0.0.1:8000/alerts",
         ends: Ends::With(0),
         means: "The answer is the same as without one, so that nobody learns anything. The server reads its file again on \
                 SIGHUP; `/health` counts refusals.",
@@ -62,7 +62,7 @@ pub(crate) const MISTAKES: &[Mistake] = &[
         title: "A flow in the wrong content type",
         did: "`curl -d` without a header sends a form.",
         beside: "ml-ids serve",
-        command: "curl -s -w '%{http_code}\\n' -d '{\"Flow Duration\": 1}' http://127.0.0.1:8000/predict",
+        command: "curl -s -w '\\n%{http_code}\\n' -d '{\"Flow Duration\": 1}' http://127.0.0.1:8000/predict",
         ends: Ends::With(0),
         means: "Add `-H 'content-type: application/json'`, or `application/x-ndjson` for a flow a line.",
         ..Mistake::USUAL
@@ -71,7 +71,7 @@ pub(crate) const MISTAKES: &[Mistake] = &[
         title: "A flow with NaN",
         did: "Python's `json.dumps` writes `NaN` for a number that is none, which is no JSON.",
         beside: "ml-ids serve",
-        command: "curl -s -w '%{http_code}\\n' -H 'content-type: application/json' -d '{\"Flow Bytes/s\": NaN}' \
+        command: "curl -s -w '\\n%{http_code}\\n' -H 'content-type: application/json' -d '{\"Flow Bytes/s\": NaN}' \
                   http://127.0.0.1:8000/predict",
         ends: Ends::With(0),
         means: "Send 0, or leave the feature out, as the profile `fixed` does for a flow without duration; \
@@ -83,7 +83,7 @@ pub(crate) const MISTAKES: &[Mistake] = &[
         did: "A row that lacks a column; here the last one.",
         setup: "python3 -c 'print({\"features\": [0] * 77})' | tr \"'\" '\"' > row.json",
         beside: "ml-ids serve",
-        command: "curl -s -w '%{http_code}\\n' -H 'content-type: application/json' -d @row.json \
+        command: "curl -s -w '\\n%{http_code}\\n' -H 'content-type: application/json' -d @row.json \
                   http://127.0.0.1:8000/predict",
         ends: Ends::With(0),
         means: "`GET /features` lists the 78 in their order. Objects with names are safer than rows: \
@@ -94,7 +94,7 @@ pub(crate) const MISTAKES: &[Mistake] = &[
         title: "A path that there is not",
         did: "The path of another version, or of another program.",
         beside: "ml-ids serve",
-        command: "curl -s -w '%{http_code}\\n' http://127.0.0.1:8000/api/v1/predict",
+        command: "curl -s -w '\\n%{http_code}\\n' http://127.0.0.1:8000/api/v1/predict",
         ends: Ends::With(0),
         means: "`GET /openapi.json` lists all paths, `docs/API.md` explains them.",
         ..Mistake::USUAL
@@ -103,7 +103,7 @@ pub(crate) const MISTAKES: &[Mistake] = &[
         title: "Alerts of a server that watches nothing",
         did: "`ml-ids serve` is asked what only a sensor knows.",
         beside: "ml-ids serve",
-        command: "curl -s -w '%{http_code}\\n' http://127.0.0.1:8000/alerts",
+        command: "curl -s -w '\\n%{http_code}\\n' http://127.0.0.1:8000/alerts",
         ends: Ends::With(0),
         means: "`ml-ids run` is the sensor with the API; `ml-ids serve` is the API alone.",
         ..Mistake::USUAL

@@ -12,7 +12,7 @@ const INTRODUCTION: &str = "\
 
 Mistakes that people make, and what the program says. Every output below is real: `tests/tests/mistakes` makes each mistake
 and fails when this page says something else; `cargo xtask docs troubleshooting` writes the page anew. Times, process numbers
-and paths of the machine are replaced.
+and paths of the machine are replaced, and what is logged for information (`INFO`) is left out.
 
 Errors go to standard error, and the exit code says of which kind they are: 1 failed at run time, 2 wrong usage, 3 input (or
 a model) unreadable or malformed. A sensor that runs says in `GET /health` what is wrong with it, under `reasons`.

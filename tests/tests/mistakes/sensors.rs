@@ -15,7 +15,7 @@ pub(crate) const MISTAKES: &[Mistake] = &[
     Mistake {
         title: "An interface that is down",
         did: "A sensor for an interface that nobody has brought up.",
-        setup: "ip link add idle0 type dummy",
+        setup: "ip link add idle0 type veth peer name idle1",
         beside: "ml-ids run -i idle0 --no-alert-db",
         command: "curl -s http://127.0.0.1:8000/health | jq -c '[.status, .reasons]'",
         ends: Ends::With(0),

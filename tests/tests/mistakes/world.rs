@@ -146,9 +146,10 @@ impl World {
 /// Without what differs from machine to machine and from run to run.
 fn normal(text: &str, folder: &Path) -> String {
     let text = text.replace(&*folder.to_string_lossy(), FOLDER);
-    let lines = text.lines().map(|line| {
+    let told = text.lines().filter(|line| !line.contains(" INFO "));
+    let lines = told.map(|line| {
         let line = line.trim_end_matches('\r').trim_end();
-        number_after(&without_time(line), "process ", "PID") + "\n"
+        number_after(&without_speed(&without_time(line)), "process ", "PID") + "\n"
     });
     lines.collect()
 }
@@ -157,6 +158,14 @@ fn normal(text: &str, folder: &Path) -> String {
 fn without_time(line: &str) -> String {
     match line.strip_prefix('[').and_then(|rest| rest.split_once("Z ")) {
         Some((time, rest)) if time.len() == 19 && time.starts_with("20") => format!("[TIME {rest}"),
+        _ => line.to_owned(),
+    }
+}
+
+/// The end of a summary without how long it took.
+fn without_speed(line: &str) -> String {
+    match line.rsplit_once("; ") {
+        Some((what, time)) if time.ends_with("flows/s") || time.ends_with("rows/s") => format!("{what}; TIME"),
         _ => line.to_owned(),
     }
 }

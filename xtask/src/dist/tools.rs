@@ -10,20 +10,14 @@ use std::{
 use anyhow::{Context as _, bail};
 
 use super::target::Target;
-use crate::{process, setup, vm_test::archive::Archive, workspace};
+use crate::{archive::Archive, process, setup, workspace};
 
-/// A program of cargo's, and what leaves out of it that needs libraries of the system.
-struct Subcommand {
-    name: &'static str,
-    version: &'static str,
-    options: &'static [&'static str],
-}
-
-const SUBCOMMANDS: [Subcommand; 2] = [
+/// Programs of cargo's, their versions, and what leaves out of them that needs libraries of the system.
+const SUBCOMMANDS: [setup::CargoProgram; 2] = [
     // Without liblzma it calls `xz`, which compresses the same on any number of processors.
-    Subcommand { name: "cargo-deb", version: "3.8.0", options: &["--no-default-features"] },
+    setup::CargoProgram { name: "cargo-deb", version: "3.8.0", options: &["--no-default-features"] },
     // Puts the list of dependencies into the program, for scanners to read.
-    Subcommand { name: "cargo-auditable", version: "0.7.7", options: &[] },
+    setup::CargoProgram { name: "cargo-auditable", version: "0.7.7", options: &[] },
 ];
 
 /// What the emulator is taken from. It is static: nothing of it need be installed.
@@ -32,18 +26,7 @@ const EMULATOR_SOURCE: &str = "http://deb.debian.org/debian bookworm main";
 
 /// Builds cargo's programs into the cache unless they are there.
 pub(super) fn provide() -> anyhow::Result<()> {
-    let tools = workspace::cache()?.join("tools");
-    for Subcommand { name, version, options } in &SUBCOMMANDS {
-        let installed = process::cargo(["install", "--list", "--root"]).arg(&tools).output();
-        let installed = installed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
-        if installed.is_ok_and(|list| list.contains(&format!("{name} v{version}:"))) {
-            continue;
-        }
-        eprintln!("building {name} {version} (takes a minute or two)");
-        let mut install = process::cargo(["install", "--locked", name, "--version", version, "--force", "--root"]);
-        process::twice(install.arg(&tools).args(*options))?;
-    }
-    Ok(())
+    SUBCOMMANDS.iter().try_for_each(setup::CargoProgram::provide)
 }
 
 /// The search path with the cache's tools first.

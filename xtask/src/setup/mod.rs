@@ -3,7 +3,9 @@
 
 mod apt;
 mod axe;
+mod cargo_program;
 mod kernel;
+mod kubectl;
 mod python;
 mod servers;
 mod tools;
@@ -11,8 +13,10 @@ mod tools;
 use std::process::ExitCode;
 
 pub(crate) use apt::{available as packages_can_be_installed, install as install_packages};
+pub(crate) use cargo_program::CargoProgram;
 pub(crate) use kernel::Way;
-pub(crate) use python::interpreter as training_python;
+pub(crate) use kubectl::find as kubectl;
+pub(crate) use python::{interpreter as training_python, lint_interpreter, provide_lint};
 
 /// What to set up.
 #[derive(clap::Args)]
@@ -20,6 +24,9 @@ pub(crate) struct Arguments {
     /// Also install what the tests use: network tools, the Python environment of `training/`, an MLflow server, an S3 service, syslog and NATS servers, what checks the API, and Chromium with what checks the page (some 15 minutes and 3 GB)
     #[arg(long)]
     tests: bool,
+    /// Also build what `cargo xtask audit` and `cargo xtask fuzz` run, cargo-deny and others (some minutes)
+    #[arg(long)]
+    audit: bool,
 }
 
 /// Runs the set-up. A missing system package that only root can install is a failure with the command to type.
@@ -27,6 +34,10 @@ pub(crate) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     build_tools()?;
     if arguments.tests {
         test_tools()?;
+    }
+    if arguments.audit {
+        crate::audit::provide()?;
+        crate::fuzz::provide()?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -54,5 +65,7 @@ pub(crate) fn test_tools() -> anyhow::Result<()> {
     axe::provide()?;
     python::provide()?;
     python::provide_openapi()?;
+    python::provide_lint()?;
+    kubectl::provide()?;
     python::provide_mlflow()
 }

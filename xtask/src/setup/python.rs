@@ -1,5 +1,5 @@
-//! The Python environments of `training/`, of the tests' MLflow server and of their checks of the API: made once in the
-//! cache, made anew when their list of packages changes.
+//! The Python environments of `training/`, of the tests' MLflow server, of their checks of the API and of what is deployed:
+//! made once in the cache, made anew when their list of packages changes.
 
 use std::{fs, path::PathBuf, process::Command};
 
@@ -31,6 +31,12 @@ const OPENAPI: Environment = Environment {
     purpose: "the tests' checks of the HTTP API",
 };
 
+const LINT: Environment = Environment {
+    requirements: "requirements-lint.txt",
+    folder: "venv-lint",
+    purpose: "the checks of what is deployed",
+};
+
 /// The Python of the training environment.
 pub(crate) fn interpreter() -> anyhow::Result<PathBuf> {
     TRAINING.interpreter()
@@ -49,6 +55,16 @@ pub(super) fn provide_mlflow() -> anyhow::Result<()> {
 /// Makes the environment of the API's checks unless it is there and of today's list.
 pub(super) fn provide_openapi() -> anyhow::Result<()> {
     OPENAPI.provide()
+}
+
+/// The Python of the environment that checks what is deployed.
+pub(crate) fn lint_interpreter() -> anyhow::Result<PathBuf> {
+    LINT.interpreter()
+}
+
+/// Makes the environment that checks what is deployed unless it is there and of today's list.
+pub(crate) fn provide_lint() -> anyhow::Result<()> {
+    LINT.provide()
 }
 
 impl Environment {

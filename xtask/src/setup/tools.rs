@@ -16,7 +16,7 @@ struct Tool {
     package: &'static str,
 }
 
-const TOOLS: [Tool; 14] = [
+const TOOLS: [Tool; 16] = [
     Tool { program: "ip", package: "iproute2" },
     Tool { program: "ethtool", package: "ethtool" },
     Tool { program: "tcpdump", package: "tcpdump" },
@@ -34,6 +34,8 @@ const TOOLS: [Tool; 14] = [
     Tool { program: "chromedriver", package: "chromium-driver" },
     // Judges the unit file. Not `systemd-sysv`, which would make it the machine's first process.
     Tool { program: "systemd-analyze", package: "systemd" },
+    Tool { program: "jq", package: "jq" },
+    Tool { program: "script", package: "bsdutils" },
 ];
 
 /// Installs the missing ones.

@@ -3,6 +3,7 @@
 //! A step's output goes to a log; it is shown in full when the step fails. What was skipped is listed with its reason,
 //! so that it never reads as passed.
 
+mod junit;
 mod object_file;
 mod steps;
 mod tally;
@@ -27,6 +28,9 @@ pub(crate) struct Arguments {
     /// Print the steps and end
     #[arg(long)]
     list: bool,
+    /// Also write what became of each test to this file, as JUnit's XML
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
     /// Only the steps whose name contains this
     filter: Option<String>,
 }
@@ -55,6 +59,8 @@ struct Done {
     outcome: Outcome,
     tally: Tally,
     time: Duration,
+    /// What it printed.
+    log: String,
 }
 
 /// Runs the steps. Fails when any of them fails.
@@ -75,6 +81,16 @@ pub(crate) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let mut done = Vec::new();
     for step in steps {
         done.push(run(step, way)?);
+    }
+    if let Some(file) = &arguments.junit {
+        let suites = done.iter().map(|Done { step, outcome, time, log, .. }| junit::Suite {
+            name: step.name,
+            counts: step.counts,
+            outcome,
+            time: *time,
+            log,
+        });
+        junit::write(file, &suites.collect::<Vec<_>>())?;
     }
     Ok(report(&done))
 }
@@ -104,7 +120,7 @@ fn run(step: &'static Step, way: setup::Way) -> anyhow::Result<Done> {
         println!("{text}");
     }
     println!("{}: {} in {:.1} s", step.name, outcome.word(), time.as_secs_f64());
-    Ok(Done { step, outcome, tally, time })
+    Ok(Done { step, outcome, tally, time, log: text })
 }
 
 fn log_file(step: &Step) -> anyhow::Result<PathBuf> {
@@ -116,7 +132,7 @@ fn log_file(step: &Step) -> anyhow::Result<PathBuf> {
 fn report(done: &[Done]) -> ExitCode {
     println!("\nlogs: {}\n", workspace::target().join("xtask").display());
     let mut total = Tally::default();
-    for Done { step, outcome, tally, time } in done {
+    for Done { step, outcome, tally, time, .. } in done {
         let Tally { passed, failed, skipped, .. } = tally;
         let reason = match outcome {
             Outcome::Skipped(reason) => format!("({reason})"),

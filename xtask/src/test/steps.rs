@@ -12,11 +12,13 @@ use std::{
 use anyhow::Context as _;
 
 use super::{Outcome, object_file, tally::Counts};
-use crate::{process, setup, workspace};
+use crate::{deploy, fuzz, process, setup, workspace};
 
-/// Frames that the fuzzer runs, and the longest that it may take, in seconds.
+/// Frames that the fuzzer of the engine runs, and the longest that it may take, in seconds.
 const FUZZ_EXECUTIONS: &str = "10000000";
 const FUZZ_SECONDS: &str = "85";
+/// For how long the other targets' inputs are made, all together, in seconds.
+const TARGETS_SECONDS: &str = "60";
 
 /// One step.
 pub(super) struct Step {
@@ -34,7 +36,7 @@ pub(super) struct Context {
     pub(super) way: setup::Way,
 }
 
-pub(super) const STEPS: [Step; 10] = [
+pub(super) const STEPS: [Step; 11] = [
     Step { name: "format", about: "all Rust is formatted", counts: Counts::Itself, run: format },
     Step { name: "lint", about: "clippy finds nothing", counts: Counts::Itself, run: lint },
     Step {
@@ -46,7 +48,13 @@ pub(super) const STEPS: [Step; 10] = [
     Step { name: "build", about: "the agent builds, kernel programs included", counts: Counts::Itself, run: build },
     Step { name: "unit", about: "unit tests and documentation examples", counts: Counts::Libtest, run: unit },
     Step { name: "no-panic", about: "nothing in the kernel programs can panic", counts: Counts::Itself, run: no_panic },
-    Step { name: "fuzz", about: "hostile frames through parser and flow engine", counts: Counts::Itself, run: fuzz },
+    Step { name: "fuzz", about: "hostile frames, captures, bodies and models", counts: Counts::Itself, run: fuzz_all },
+    Step {
+        name: "deploy",
+        about: "manifests, Compose project and CI files fit the schemas of those who read them",
+        counts: Counts::Itself,
+        run: deployed,
+    },
     Step {
         name: "training",
         about: "tests of the Python training package, a real MLflow server among them",
@@ -134,10 +142,21 @@ fn newest_object() -> Option<PathBuf> {
     objects.max_by_key(changed)
 }
 
-fn fuzz(context: &Context) -> anyhow::Result<Outcome> {
+fn fuzz_all(context: &Context) -> anyhow::Result<Outcome> {
     let mut command = process::cargo(["run", "--profile", "fuzz", "--package", "ml-ids-fuzz", "--"]);
     command.args(["--executions", FUZZ_EXECUTIONS, "--seconds", FUZZ_SECONDS, "--out"]);
-    context.run(command.arg(workspace::target().join("fuzz")))
+    match context.run(command.arg(fuzz::out()))? {
+        Outcome::Passed => context.run(fuzz::runner().args(["--seconds", TARGETS_SECONDS, "--out"]).arg(fuzz::out())),
+        other => Ok(other),
+    }
+}
+
+fn deployed(context: &Context) -> anyhow::Result<Outcome> {
+    let mut log = &context.log;
+    for line in deploy::check()? {
+        writeln!(log, "{line}")?;
+    }
+    Ok(Outcome::Passed)
 }
 
 /// The tests of the notebooks, a step of their own: they take as long as all others together.

@@ -2,7 +2,6 @@
 //!
 //! Kernels, emulator and tools are Debian's packages, fetched once into the cache. Nothing is installed and no root is needed.
 
-pub(crate) mod archive;
 mod cpio;
 mod image;
 mod judge;

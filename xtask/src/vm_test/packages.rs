@@ -8,11 +8,8 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::{
-    archive::Archive,
-    kernels::{Kernel, TOOLS_SOURCE},
-};
-use crate::workspace;
+use super::kernels::{Kernel, TOOLS_SOURCE};
+use crate::{archive::Archive, workspace};
 
 /// Only named here are what the test starts itself; their dependencies come along.
 const TOOLS: [&str; 3] = ["qemu-system-x86", "busybox-static", "iproute2"];

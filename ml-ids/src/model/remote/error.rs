@@ -14,7 +14,7 @@ pub enum FetchError {
     #[error(transparent)]
     Source(#[from] SourceError),
     /// No answer, or one that broke off.
-    #[error("{url} cannot be reached: {reason}")]
+    #[error("{url} cannot be reached: {reason}; is the server up, and is that its address?")]
     Unreachable {
         /// Where the request went.
         url: String,

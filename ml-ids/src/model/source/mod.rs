@@ -78,7 +78,7 @@ pub enum SourceError {
     #[error("model source `{0}` has to be fetched first: `ml-ids model fetch {0} -o FILE`")]
     Remote(String),
     /// The file cannot be opened or read.
-    #[error("cannot read model file `{path}`: {error}")]
+    #[error("cannot read model file `{path}`: {error}; is the path right, and may this user read it?")]
     Unreadable {
         /// The file.
         path: PathBuf,

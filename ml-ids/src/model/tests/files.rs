@@ -60,7 +60,11 @@ fn lengths_of_gigabytes_are_refused_before_anything_is_made_of_them() {
             prost::encoding::encode_varint(length, &mut bytes);
             bytes.extend([0; 100]);
             let reason = load_bytes(&bytes).unwrap_err().to_string();
-            assert_eq!(reason, "the file is cut short or is not protobuf", "{length} bytes in field {}", key >> 3);
+            assert!(
+                reason.starts_with("the file is cut short or is not protobuf"),
+                "{length} bytes in field {}",
+                key >> 3
+            );
         }
     }
 }

@@ -40,7 +40,15 @@ pub fn find(name: &str) -> Option<&'static Target> {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::HashSet, fs, path::Path};
+    use std::{collections::HashSet, convert::Infallible, fs, path::Path};
+
+    use ml_ids::{
+        api::{TimeUnit, rows_of_json},
+        model::{LoadOptions, Model, Source},
+        offline::{Capture, Replay, replay},
+    };
+    use ml_ids_common::Profile;
+    use ml_ids_fuzz::sequence::Sequence;
 
     use super::*;
 
@@ -56,6 +64,35 @@ mod tests {
                 assert!(root.join(seed).is_file(), "{seed} is not there");
             }
         }
+    }
+
+    /// Mutations of what is refused at the first byte find nothing.
+    #[test]
+    fn sound_seeds_get_to_the_end_of_their_path() {
+        let seed = |path: &str| {
+            fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../corpus").join(path)).expect("a seed of that name")
+        };
+        for kind in ["forest", "boosted"] {
+            let model = seed(&format!("model/{kind}"));
+            let loaded = Model::from_bytes(&model, Source::Embedded, &LoadOptions::default());
+            assert_eq!(loaded.map(|model| model.trees()).map_err(|error| error.to_string()), Ok(2), "{kind}");
+        }
+        for capture in ["little", "big-nanoseconds", "raw", "sll", "ng", "ng-big-nanoseconds", "ng-two-sections"] {
+            let bytes = seed(&format!("pcap/{capture}"));
+            let (mut capture_of, mut table) = (Capture::new(&bytes[..]).unwrap(), Replay::new(Profile::Fixed));
+            let Ok(damage) = replay(&mut capture_of, &mut table, |_| Ok::<_, Infallible>(()));
+            assert!(damage.is_none(), "{capture}: {damage:?}");
+            assert!(table.counters().flows.emitted > 0, "{capture} has no flow");
+        }
+        for (body, rows) in [("single", 1), ("batch", 2), ("client", 1), ("table", 1), ("numbers", 1), ("flows", 2)] {
+            let read = rows_of_json(&seed(&format!("predict/{body}")), 16, TimeUnit::Auto);
+            assert_eq!(read.map(|rows| rows.len()), Ok(rows), "{body}");
+        }
+        assert!(frames_of(&seed("frames/tcp4")) > 5 && frames_of(&seed("eve/long")[4..]) > 50);
+    }
+
+    fn frames_of(input: &[u8]) -> usize {
+        Sequence::new(input).map_or(0, Iterator::count)
     }
 
     /// A file of five lines each, which cargo-fuzz wants; one that is forgotten would never be run there.
