@@ -89,9 +89,7 @@ fn counts(alerts: &[Value]) -> BTreeMap<String, u64> {
 fn expected() -> Result<BTreeMap<String, u64>> {
     let capture = root().join("ml-ids/assets/demo.pcap.zst");
     let capture = capture.to_string_lossy();
-    let made =
-        run(Command::new(binary()?).args(["score", &capture, "--alerts", "--alert-format", "jsonl"]), b"", PATIENCE)?
-            .expect(0)?;
+    let made = run(Command::new(binary()?).args(["score", &capture, "--alerts=jsonl"]), b"", PATIENCE)?.expect(0)?;
     let alerts: Vec<Value> = made.text()?.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
     Ok(counts(&alerts))
 }
