@@ -44,6 +44,6 @@ ENV LOG_DIR=/app/logs \
 USER ml-ids
 EXPOSE 8000
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=15s --timeout=5s --start-period=30s CMD ["ml-ids", "health"]
+HEALTHCHECK --interval=15s --timeout=5s --start-period=30s CMD ["ml-ids", "health", "--ready"]
 ENTRYPOINT ["ml-ids"]
 CMD ["run"]

@@ -25,12 +25,12 @@ pub(crate) struct Arguments {
 enum Document {
     /// docs/ALERTS.md: the alerts of ten minutes of a scan, brute forces and a flood over benign traffic
     Alerts,
-    /// ml-ids/assets/demo.pcap.zst: those ten minutes, for `ml-ids demo`
-    Demo,
     /// deploy/ml-ids.toml: a configuration file with every option as a comment
     Config,
     /// target/man: a man page of each command, for packages
     Man,
+    /// ml-ids/assets/demo.pcap.zst: those ten minutes, for `ml-ids demo`
+    Demo,
     /// docs/images/page-*.png: the page on a telephone and on a screen, light and dark, with an alert open and without
     Page,
     /// docs/tour.md: the demonstration in a terminal and on the page, and its alerts
@@ -46,9 +46,9 @@ const PICTURE_BYTES: u64 = 250_000;
 pub(crate) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     match arguments.document {
         Document::Alerts => alerts()?,
-        Document::Demo => demo::main()?,
         Document::Config => config()?,
         Document::Man => man()?,
+        Document::Demo => demo::main()?,
         Document::Page => page()?,
         Document::Tour => tour::main()?,
         Document::Troubleshooting => troubleshooting()?,

@@ -4,7 +4,7 @@
 use std::{
     ffi::OsStr,
     fs::{self, File},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -77,6 +77,11 @@ impl Wire {
     /// A command where the sensor runs.
     pub(crate) fn server(&self) -> Command {
         within(&self.server)
+    }
+
+    /// The file that is the namespace of the sensor.
+    pub(crate) fn server_namespace(&self) -> PathBuf {
+        Path::new("/run/netns").join(&self.server)
     }
 
     /// The answer of the sensor to a path, if it gives JSON.

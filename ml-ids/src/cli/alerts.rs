@@ -36,6 +36,28 @@ Examples:
   ml-ids alerts ack 1790000000000000 --note 'our own scan'
   ml-ids alerts export --since 30d --format csv -o alerts.csv";
 
+const LIST_EXAMPLES: &str = "\
+Examples:
+  ml-ids alerts list
+  ml-ids alerts list --since 2h --severity high --limit 10
+  ml-ids alerts list --format jsonl --merged
+  ml-ids alerts list --db /var/lib/ml-ids/alerts.db";
+
+const SHOW_EXAMPLES: &str = "\
+Examples:
+  ml-ids alerts show 1790000000000000
+  ml-ids alerts show 1790000000000000 --json   with the event of the flow that opened it";
+
+const ACK_EXAMPLES: &str = "\
+Examples:
+  ml-ids alerts ack 1790000000000000
+  ml-ids alerts ack 1790000000000000 --note 'our own scan' --by ann";
+
+const EXPORT_EXAMPLES: &str = "\
+Examples:
+  ml-ids alerts export --since 30d --format csv -o alerts.csv
+  ml-ids alerts export | head -n 1";
+
 /// See and acknowledge the alerts that a sensor has kept
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -52,6 +74,7 @@ pub(super) struct Args {
 #[derive(Subcommand)]
 enum Command {
     /// Print alerts, the newest first
+    #[command(after_help = LIST_EXAMPLES)]
     List {
         #[command(flatten)]
         which: Which,
@@ -63,6 +86,7 @@ enum Command {
         format: AlertFormat,
     },
     /// Print everything about one alert
+    #[command(after_help = SHOW_EXAMPLES)]
     Show {
         /// Its number
         id: u64,
@@ -71,6 +95,7 @@ enum Command {
         json: bool,
     },
     /// Note that you have seen alerts
+    #[command(after_help = ACK_EXAMPLES)]
     Ack {
         /// Their numbers
         #[arg(required = true)]
@@ -83,6 +108,7 @@ enum Command {
         by: Option<String>,
     },
     /// Print all alerts, the newest first
+    #[command(after_help = EXPORT_EXAMPLES)]
     Export {
         #[command(flatten)]
         which: Which,

@@ -31,6 +31,25 @@ Examples:
 
 They work on the sensor that runs with --block on this machine, and take effect at once.";
 
+const LIST_EXAMPLES: &str = "\
+Examples:
+  ml-ids block list
+  ml-ids block list --json";
+
+const CLEAR_EXAMPLES: &str = "\
+Examples:
+  ml-ids block clear";
+
+const ADD_EXAMPLES: &str = "\
+Examples:
+  ml-ids block add 192.0.2.7                   for as long as the sensor's --block-ttl
+  ml-ids block add 198.51.100.0/24 --ttl 1h";
+
+const RM_EXAMPLES: &str = "\
+Examples:
+  ml-ids block rm 192.0.2.7
+  ml-ids block rm 198.51.100.0/24";
+
 /// See and change what a sensor that runs with --block drops
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -45,15 +64,18 @@ pub(super) struct Args {
 #[derive(Subcommand)]
 enum Command {
     /// Print what is blocked
+    #[command(after_help = LIST_EXAMPLES)]
     List {
         /// One JSON line an entry
         #[arg(long)]
         json: bool,
     },
     /// Unblock everything
+    #[command(after_help = CLEAR_EXAMPLES)]
     Clear,
     /// Block a prefix. What may never be blocked is refused: the host's own addresses, its gateways and name servers,
     /// the allow-list, special ranges
+    #[command(after_help = ADD_EXAMPLES)]
     Add {
         /// Address or prefix
         #[arg(value_name = "CIDR", value_parser = parse_prefix)]
@@ -63,6 +85,7 @@ enum Command {
         ttl: Option<Duration>,
     },
     /// Unblock a prefix
+    #[command(after_help = RM_EXAMPLES)]
     Rm {
         /// Address or prefix as `list` prints it
         #[arg(value_name = "CIDR", value_parser = parse_prefix)]

@@ -37,8 +37,17 @@ const BATCH: usize = 128;
 /// Bytes of a row; a longer one only moves its batch.
 const USUAL_ROW: usize = 768;
 
+const EXAMPLES: &str = "\
+Examples:
+  ml-ids extract capture.pcap -o flows.csv
+  ml-ids extract capture.pcap -o flows.parquet
+  ml-ids extract capture.pcap --format jsonl | head -n 1
+  cat capture.pcap | ml-ids extract - > flows.csv
+  ml-ids extract tunnelled.pcap --decap vxlan,gre --profile cic2017 -o flows.csv";
+
 /// Compute the 78 CIC-IDS2017 features of every flow of a capture.
 #[derive(clap::Args, Debug)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     /// Capture to read, pcap or pcapng, plain, gzip or zstd; `-` is standard input
     #[arg(value_name = "PCAP|-")]

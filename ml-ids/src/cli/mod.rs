@@ -15,6 +15,7 @@ mod exit;
 mod extract;
 mod hangup;
 mod health;
+mod help;
 mod judging;
 mod keep;
 mod load;
@@ -40,11 +41,14 @@ mod speed;
 mod state_dir;
 mod summary;
 mod tally;
+mod top;
 mod unpin;
 mod verdict_writer;
 mod wiring;
 
 use std::{env, path::PathBuf, process::ExitCode};
+
+pub use config::check_text as check_configuration;
 
 use clap::{FromArgMatches as _, Parser, Subcommand};
 use logging::LogFormat;
@@ -63,6 +67,7 @@ Examples:
   ml-ids block list                            what a sensor that runs with --block drops
   ml-ids alerts list                           the alerts that a sensor has kept
   ml-ids config example > ml-ids.toml          a configuration file to begin with
+  ml-ids top                                   what a running agent sees, live in the terminal
 
 RUST_LOG sets the log level (error, warn, info, debug); RUST_LOG=info,verdict=warn shows alerts only.";
 
@@ -99,6 +104,7 @@ enum Command {
     Completions(manual::CompletionArgs),
     #[command(hide = true)]
     Man(manual::ManArgs),
+    Top(top::Args),
     #[command(hide = true)]
     Bench(bench::Args),
 }
@@ -135,6 +141,7 @@ pub fn main() -> ExitCode {
         Command::Health(args) => health::run(&args),
         Command::Completions(args) => manual::completions(&args),
         Command::Man(args) => manual::man(&args),
+        Command::Top(args) => top::run(args),
         Command::Bench(args) => bench::run(&args),
     };
     let exit = result.unwrap_or_else(|error| {

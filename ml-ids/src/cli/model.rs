@@ -34,9 +34,26 @@ const SPEED_ROUNDS: usize = 5;
 const EXAMPLES: &str = "\
 Examples:
   ml-ids model inspect embedded
-  ml-ids model inspect --json mlflow:ids@production --mlflow-tracking-uri https://mlflow.example.org
-  ml-ids model check s3://models/ids.onnx --profile cns2022 && echo fits
-  ml-ids model fetch mlflow:ids/3 -o ids.onnx";
+  ml-ids model inspect forest.onnx
+  ml-ids model check forest.onnx --profile fixed && echo fits
+  ml-ids model fetch mlflow:ids/3 -o ids.onnx --mlflow-tracking-uri https://mlflow.example.org";
+
+const INSPECT_EXAMPLES: &str = "\
+Examples:
+  ml-ids model inspect embedded
+  ml-ids model inspect --json forest.onnx
+  ml-ids model inspect mlflow:ids@production --mlflow-tracking-uri https://mlflow.example.org";
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  ml-ids model check forest.onnx
+  ml-ids model check embedded --profile fixed && echo fits
+  ml-ids model check s3://models/ids.onnx --s3-endpoint https://minio.example.org:9000";
+
+const FETCH_EXAMPLES: &str = "\
+Examples:
+  ml-ids model fetch embedded -o ids.onnx
+  ml-ids model fetch mlflow:ids/3 -o ids.onnx --mlflow-tracking-uri https://mlflow.example.org";
 
 const SOURCE_HELP: &str = "embedded, a path to an .onnx file, mlflow:NAME@ALIAS, mlflow:NAME/VERSION, mlflow:NAME, \
                            s3://BUCKET/KEY or https://…";
@@ -63,6 +80,7 @@ pub(super) enum ModelCommand {
 
 /// Arguments of `ml-ids model inspect`.
 #[derive(Args, Clone, Debug)]
+#[command(after_help = INSPECT_EXAMPLES)]
 pub(super) struct InspectArgs {
     #[arg(help = SOURCE_HELP)]
     pub source: Source,
@@ -75,6 +93,7 @@ pub(super) struct InspectArgs {
 
 /// Arguments of `ml-ids model check`.
 #[derive(Args, Clone, Debug)]
+#[command(after_help = CHECK_EXAMPLES)]
 pub(super) struct CheckArgs {
     #[arg(help = SOURCE_HELP)]
     pub source: Source,
@@ -87,6 +106,7 @@ pub(super) struct CheckArgs {
 
 /// Arguments of `ml-ids model fetch`.
 #[derive(Args, Clone, Debug)]
+#[command(after_help = FETCH_EXAMPLES)]
 pub(super) struct FetchArgs {
     #[arg(help = SOURCE_HELP)]
     pub source: Source,

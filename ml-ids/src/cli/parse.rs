@@ -7,6 +7,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory as _, builder::Re
 use super::{
     Cli,
     config::{Applied, ConfigError, Settings, layer, locate, read_settings, takes_settings},
+    help::{is_laid_out, lay_out},
 };
 
 /// A command line that has been understood.
@@ -37,7 +38,7 @@ pub(super) enum ParseError {
 /// The program as it takes its arguments: a variable that is empty counts as not set, as Compose files and unit files leave
 /// them.
 pub(super) fn program() -> Command {
-    each_arg(Cli::command(), &|arg| match arg.get_env() {
+    each_arg(laid_out(Cli::command()), &|arg| match arg.get_env() {
         Some(name) if env::var_os(name).is_some_and(|value| value.is_empty()) => arg.env(Resettable::Reset),
         _ => arg,
     })
@@ -76,6 +77,12 @@ fn path(matches: &ArgMatches) -> Vec<String> {
         next = inner.subcommand();
     }
     path
+}
+
+/// Puts options under headings, where there are many.
+fn laid_out(command: Command) -> Command {
+    let command = if is_laid_out(&command) { command.mut_args(lay_out) } else { command };
+    command.mut_subcommands(laid_out)
 }
 
 /// Changes every option of every command.

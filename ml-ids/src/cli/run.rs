@@ -37,7 +37,7 @@ use crate::{
     respond::{BlockOptions, BlockState, Responder},
     sensor::{
         AttachMode, Drain, InterfacePattern, Options, PIN_DIRECTORY, Sensor, SensorError, SensorState, Watch,
-        default_interface,
+        default_interface, use_permitted,
     },
     sink::{self, Connected, Hub},
 };
@@ -46,11 +46,13 @@ const EXAMPLES: &str = "\
 Examples:
   ml-ids run                                   the interface of the default route
   ml-ids run -i eth0 -i eth1 --attach mirror   two mirror (SPAN) ports
-  ml-ids run -i 'veth*' -i wg0                 all veth interfaces, those that come later too, and a tunnel
+  ml-ids run -i 'veth*' -i wg0                 all veths, those to come too, and a tunnel
   ml-ids run -i eth0 --model forest.onnx --log-dir /var/log/ml-ids
-  ml-ids run -i eth0 --model mlflow:ids@production --model-refresh 1m --shadow mlflow:ids@candidate
+  ml-ids run -i eth0 --model mlflow:ids@production --model-refresh 1m \\
+      --mlflow-tracking-uri https://mlflow.example.org --shadow mlflow:ids@candidate
   ml-ids run -i eth0 --pin                     goes on with the same flows after a restart or an upgrade
-  ml-ids run -i eth0 --sink syslog+tcp://logs.example:601 --sink 'nats://bus.example/site?types=alert,stats'
+  ml-ids run -i eth0 --sink syslog+tcp://logs.example:601 \\
+      --sink 'nats://bus.example/site?types=alert,stats'
   ml-ids run -i eth0 --ignore udp:53 --allow 10.0.0.0/8
   ml-ids run -i eth0 --block-dry-run           what would be blocked
   ml-ids run -i eth0 --block --block-ttl 1h    block the sources of alerts
@@ -132,6 +134,10 @@ pub(super) struct Args {
 pub(super) fn run(args: Args) -> Result<Exit> {
     if args.dry_run {
         return dry_run::dry_run(args);
+    }
+    // Before there are other threads, which would not get them.
+    if let Err(error) = use_permitted() {
+        warn!("capabilities that the program's file permits are of no use: {error}");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

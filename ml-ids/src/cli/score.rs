@@ -40,8 +40,17 @@ use crate::{
 /// Bytes gathered before they are written.
 const WRITE_SIZE: usize = 256 * 1024;
 
+const EXAMPLES: &str = "\
+Examples:
+  ml-ids score capture.pcap                    a JSON line for each flow
+  ml-ids score capture.pcap -o verdicts.csv    a spreadsheet of them
+  ml-ids score flows.csv --model forest.onnx   rows that `ml-ids extract` or CICFlowMeter has made
+  ml-ids score capture.pcap --alerts           the alerts that a sensor would have made
+  ml-ids score capture.pcap --alerts=jsonl --alert-severity DoS=3 | head -n 1";
+
 /// Score the flows of a capture, or rows of features: verdicts out
 #[derive(Args, Clone, Debug)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct ScoreArgs {
     /// A capture (pcap, pcapng), or a CSV whose header names the features; plain, gzip or zstd; - is standard input
     #[arg(value_name = "PCAP|CSV|-")]

@@ -23,10 +23,13 @@ use crate::api::{self, Access, AccessError, AccessFiles, AppState, Limits, TimeU
 const EXAMPLES: &str = "\
 Examples:
   ml-ids serve
-  ml-ids serve --model mlflow:ids@production --mlflow-tracking-uri https://mlflow.example.org --model-refresh 1m
-  ml-ids serve --listen 0.0.0.0:8443 --token-file /etc/ml-ids/token --tls-cert /etc/ml-ids/cert.pem --tls-key /etc/ml-ids/key.pem
+  ml-ids serve --model forest.onnx
+  ml-ids serve --model mlflow:ids@production --model-refresh 1m \\
+      --mlflow-tracking-uri https://mlflow.example.org
+  ml-ids serve --listen 0.0.0.0:8443 --token-file token --tls-cert cert.pem --tls-key key.pem
   curl -s http://127.0.0.1:8000/health
-  curl -s http://127.0.0.1:8000/predict -H 'content-type: application/json' -d '{\"Flow Duration\": 4987, \"Total Fwd Packets\": 12}'";
+  curl -s http://127.0.0.1:8000/predict -H 'content-type: application/json' \\
+      -d '{\"Flow Duration\": 4987, \"Total Fwd Packets\": 12}'";
 
 /// Flags of everything that listens.
 #[derive(clap::Args, Clone, Debug)]

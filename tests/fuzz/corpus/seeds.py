@@ -179,6 +179,25 @@ def bodies():
     write("predict", "surrogate", b'{"\\ud800": 1, "Flow Duration": 1}')
 
 
+# Configuration files
+
+
+def settings():
+    texts = {
+        "run": '[run]\ninterface = ["eth0", "veth*"]\nattach = "mirror"\nmax-flows = 65536\npin = true\n',
+        "shared": 'log-format = "json"\n\n[serve]\nlisten = "127.0.0.1:9000"\nmodel = "embedded"\n',
+        "tables": '[run]\nlinger = 1.5\nallow = ["10.0.0.0/8", "fd00::/8"]\nsink = ["stdout?types=alert"]\n',
+        "unknown": '[run]\nintreface = "eth0"\n[rum]\na = 1\n',
+        "wrong-kind": '[run]\nmax-flows = "many"\npin = 3\nlinger = [1]\n',
+        "secret": '[run]\nmodel = "https://user:secret@example.org/m.onnx"\n',
+        "syntax": '[run\ninterface = = 1\n"""',
+        "twice": '[run]\npin = true\npin = false\n[run]\n',
+        "empty": "",
+    }
+    for name, text in texts.items():
+        write("config", name, text.encode())
+
+
 # Models
 
 
@@ -229,4 +248,5 @@ def models():
 frames()
 captures()
 bodies()
+settings()
 models()

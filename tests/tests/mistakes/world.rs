@@ -95,7 +95,7 @@ impl World {
 
     /// Runs a command to its end. Returns its exit code, and output and errors together.
     fn shell(&self, command: &str) -> Result<(Option<i32>, String)> {
-        let script = self.script(&format!("{{\n{command}\n}} 2>&1"));
+        let script = self.script(&format!("exec 2>&1\n{command}"));
         let output = self.lab.output(Side::Server, &["timeout", "60", "bash", "-c", &script])?;
         let text = [&output.stdout[..], &output.stderr].concat();
         Ok((output.status.code(), String::from_utf8_lossy(&text).into_owned()))

@@ -24,7 +24,7 @@ const NAMESPACES: &str = "mlids-bench";
 /// Seconds of each load.
 const SECONDS: f64 = 5.0;
 /// Clock ticks a second, as `/proc` counts CPU time.
-const TICKS: f64 = 100.0;
+pub(super) const TICKS: f64 = 100.0;
 
 /// What the generator sends.
 struct Load {

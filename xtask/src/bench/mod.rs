@@ -6,6 +6,8 @@ mod figure;
 mod live;
 mod measure;
 mod offline;
+mod page;
+mod page_alerts;
 mod score;
 mod traffic;
 
@@ -37,12 +39,14 @@ enum Bench {
     Live,
     /// Flows scored a CPU second, beside onnxruntime and scikit-learn (needs `setup --tests`)
     Score,
+    /// What an open page costs a sensor with 100,000 open flows and 1,000 alerts (needs root)
+    Page,
     /// Answers of `/predict` a second and their times with 256 clients, beside a server that only parses the JSON
     Api,
 }
 
 impl Bench {
-    const ALL: [Self; 5] = [Self::Kernel, Self::Offline, Self::Live, Self::Score, Self::Api];
+    const ALL: [Self; 6] = [Self::Kernel, Self::Offline, Self::Live, Self::Page, Self::Score, Self::Api];
 
     const fn name(self) -> &'static str {
         match self {
@@ -50,6 +54,7 @@ impl Bench {
             Self::Offline => "offline",
             Self::Live => "live",
             Self::Score => "score",
+            Self::Page => "page",
             Self::Api => "api",
         }
     }
@@ -66,6 +71,7 @@ pub(crate) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             Bench::Offline => offline::run(),
             Bench::Live => live::run(),
             Bench::Score => score::run(),
+            Bench::Page => page::run(),
             Bench::Api => api::run(),
             Bench::Kernel => kernel(),
         };

@@ -43,9 +43,8 @@ pub(super) fn make(
     let bill = serde_json::to_vec_pretty(&sbom::bill(&dependencies, checkout.epoch)?)?;
     write(&folder.join("ml-ids.cdx.json"), &bill)?;
     write(&folder.join("changelog.Debian"), changelog(manifest, checkout.epoch)?.as_bytes())?;
-    let example = checkout.root.join("deploy/ml-ids.toml");
-    let example = fs::read_to_string(&example).with_context(|| format!("cannot read {}", example.display()))?;
-    write(&folder.join("config.toml"), installed(&example)?.as_bytes())?;
+    let example = output(target.start(program)?.args(["config", "example"]))?;
+    write(&folder.join("config.toml"), installed(&String::from_utf8(example)?)?.as_bytes())?;
     for name in ["THIRD-PARTY-LICENCES", "ml-ids.cdx.json", "changelog.Debian"] {
         compress(&folder.join(name))?;
     }
@@ -70,26 +69,28 @@ fn installed(example: &str) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// Sets an option whose line is there as a comment, `# NAME = …` in its section.
+/// Sets an option in a section: in place of its comment, `#NAME = …`, or, where the option is one of several commands and
+/// explained above all sections, as the section's first.
 fn set(text: &str, section: &str, name: &str, value: &str) -> anyhow::Result<String> {
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
     let heading = format!("[{section}]");
-    let Some(begin) = lines.iter().position(|line| line.trim_start_matches(['#', ' ']) == heading) else {
-        bail!("deploy/ml-ids.toml has no section {heading}");
+    let Some(begin) = lines.iter().position(|line| *line == heading) else {
+        bail!("the example of a configuration file has no section {heading}");
     };
-    let is_heading = |line: &String| line.trim_start_matches(['#', ' ']).starts_with('[') && line.ends_with(']');
+    let is_heading = |line: &String| line.starts_with('[');
     let end = lines.iter().skip(begin + 1).position(is_heading).map_or(lines.len(), |after| begin + 1 + after);
-    let is_option = |line: &&mut String| {
-        let line = line.trim_start_matches(['#', ' ']);
-        line.split_once('=').is_some_and(|(key, _)| key.trim() == name)
+    let is_option = |line: &String| {
+        let commented = line.trim_start_matches(['#', ' ']).split_once('=');
+        commented.is_some_and(|(key, _)| key.trim() == name)
     };
-    let Some(line) = lines.iter_mut().take(end).skip(begin).find(is_option) else {
-        bail!("deploy/ml-ids.toml has no line for {name} in {heading}");
+    let setting = format!("{name} = \"{value}\"");
+    match lines.iter().take(end).skip(begin).position(is_option) {
+        Some(after) => lines.splice(begin + after..=begin + after, [setting]),
+        None if lines.iter().take_while(|line| !is_heading(line)).any(is_option) => {
+            lines.splice(begin + 1..begin + 1, [setting])
+        }
+        None => bail!("the example of a configuration file has no line for {name}"),
     };
-    *line = format!("{name} = \"{value}\"");
-    if let Some(heading) = lines.get_mut(begin) {
-        *heading = format!("[{section}]");
-    }
     Ok(lines.join("\n") + "\n")
 }
 
@@ -129,11 +130,18 @@ mod tests {
 
     #[test]
     fn an_option_is_set_in_its_own_section_and_nowhere_else() {
-        let example = "# [run]\n# log-dir = \"logs\"\n# pin = false\n\n# [serve]\n# log-dir = \"other\"\n";
-        let expected = "[run]\nlog-dir = \"/var/log/x\"\n# pin = false\n\n# [serve]\n# log-dir = \"other\"\n";
+        let example = "#user = \"x\"\n\n[run]\n#log-dir = \"logs\"\n#pin = false\n\n[serve]\n#log-dir = \"other\"\n";
+        let expected = example.replace("#log-dir = \"logs\"", "log-dir = \"/var/log/x\"");
         assert_eq!(set(example, "run", "log-dir", "/var/log/x").unwrap(), expected);
         assert!(set(example, "serve", "pin", "x").is_err());
         assert!(set(example, "alerts", "pin", "x").is_err());
+    }
+
+    #[test]
+    fn an_option_that_commands_share_is_set_for_one_of_them() {
+        let example = "# Folder\n#log-dir = \"logs\"\n\n[run]\n#pin = false\n";
+        let expected = "# Folder\n#log-dir = \"logs\"\n\n[run]\nlog-dir = \"x\"\n#pin = false\n";
+        assert_eq!(set(example, "run", "log-dir", "x").unwrap(), expected);
     }
 
     #[test]

@@ -16,7 +16,7 @@ struct Tool {
     package: &'static str,
 }
 
-const TOOLS: [Tool; 16] = [
+const TOOLS: &[Tool] = &[
     Tool { program: "ip", package: "iproute2" },
     Tool { program: "ethtool", package: "ethtool" },
     Tool { program: "tcpdump", package: "tcpdump" },
@@ -28,7 +28,10 @@ const TOOLS: [Tool; 16] = [
     Tool { program: "dig", package: "bind9-dnsutils" },
     Tool { program: "nmap", package: "nmap" },
     Tool { program: "openssl", package: "openssl" },
+    Tool { program: "tmux", package: "tmux" },
     Tool { program: "slowhttptest", package: "slowhttptest" },
+    // Renders man pages.
+    Tool { program: "groff", package: "groff-base" },
     // Large: 600 MB with their libraries.
     Tool { program: "chromium", package: "chromium" },
     Tool { program: "chromedriver", package: "chromium-driver" },

@@ -45,11 +45,14 @@ pub(super) fn example(program: &Command) -> String {
 }
 
 fn entry(long: &str, arg: &Arg) -> String {
-    let variable = arg.get_env().map(|name| format!(" [{}]", name.to_string_lossy())).unwrap_or_default();
-    let mut text = format!("\n{}", wrapped(&(help(arg) + &variable)));
+    // A comment in square brackets would look like a section.
+    let mut text = format!("\n{}", wrapped(&help(arg).replace('[', "(").replace(']', ")")));
     let possible: Vec<String> = arg.get_possible_values().iter().map(|value| value.get_name().to_owned()).collect();
     if kind(arg) != Kind::Switch && !possible.is_empty() {
         text += &wrapped(&format!("One of: {}", possible.join(", ")));
+    }
+    if let Some(variable) = arg.get_env() {
+        text += &format!("# Variable: {}\n", variable.to_string_lossy());
     }
     let defaults: Vec<String> =
         arg.get_default_values().iter().map(|value| value.to_string_lossy().into_owned()).collect();

@@ -16,7 +16,7 @@ use std::{
     fs::File,
     io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
-    sync::OnceLock,
+    sync::{LazyLock, OnceLock},
 };
 
 use anyhow::Result;
@@ -175,6 +175,18 @@ pub(super) fn locate(named: Option<&PathBuf>) -> Option<PathBuf> {
 fn locate_from(named: Option<&PathBuf>, usual: &Path) -> Option<PathBuf> {
     // One that cannot be looked at may be there: reading it says why not.
     named.cloned().or_else(|| usual.try_exists().unwrap_or(true).then(|| usual.to_owned()))
+}
+
+/// Checks the text of a configuration file. Returns how many settings it has.
+///
+/// # Errors
+/// Everything that is wrong, a sentence each with its line.
+pub fn check_text(text: &str) -> Result<usize, Vec<String>> {
+    static PROGRAM: LazyLock<Command> = LazyLock::new(parse::program);
+    let settings = Settings::parse(text, &PROGRAM);
+    settings
+        .map(|settings| settings.count())
+        .map_err(|problems| problems.iter().map(|problem| format!("line {}: {}", problem.line, problem.what)).collect())
 }
 
 /// Reads a file.

@@ -297,6 +297,7 @@ fn the_example_names_every_option_and_all_of_it_holds_when_its_defaults_are_set(
     for (_, _, long, _) in every_option(&root) {
         assert!(text.contains(&format!("\n#{long} = ")), "{long} is missing");
     }
+    assert!(!text.lines().any(|line| line.starts_with("# [")), "looks like a section");
     assert!(!text.contains("password =") && !text.contains("token ="), "secrets do not belong there");
     let all = commands(&root);
     let has_default = |line: &str| {

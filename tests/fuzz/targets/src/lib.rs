@@ -6,6 +6,7 @@
 //! nightly: cargo fuzz (tests/fuzz/cargo-fuzz)  guided by coverage ───────────┘
 //! ```
 
+mod config;
 mod eve;
 mod frames;
 mod model;
@@ -30,7 +31,8 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 5] = [frames::TARGET, pcap::TARGET, predict::TARGET, model::TARGET, eve::TARGET];
+pub const TARGETS: [Target; 6] =
+    [frames::TARGET, pcap::TARGET, predict::TARGET, model::TARGET, config::TARGET, eve::TARGET];
 
 /// Looks a target up.
 #[must_use]
@@ -44,6 +46,7 @@ mod tests {
 
     use ml_ids::{
         api::{TimeUnit, rows_of_json},
+        cli::check_configuration,
         model::{LoadOptions, Model, Source},
         offline::{Capture, Replay, replay},
     };
@@ -87,6 +90,10 @@ mod tests {
         for (body, rows) in [("single", 1), ("batch", 2), ("client", 1), ("table", 1), ("numbers", 1), ("flows", 2)] {
             let read = rows_of_json(&seed(&format!("predict/{body}")), 16, TimeUnit::Auto);
             assert_eq!(read.map(|rows| rows.len()), Ok(rows), "{body}");
+        }
+        for file in ["run", "shared", "tables"] {
+            let checked = check_configuration(&String::from_utf8(seed(&format!("config/{file}"))).unwrap());
+            assert!(checked.as_ref().is_ok_and(|count| *count > 0), "{file}: {checked:?}");
         }
         assert!(frames_of(&seed("frames/tcp4")) > 5 && frames_of(&seed("eve/long")[4..]) > 50);
     }
