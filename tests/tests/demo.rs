@@ -192,7 +192,7 @@ fn pictures_for_the_tour() -> Result<()> {
     browser.resize(1440, 1000)?;
     browser.go("http://127.0.0.1:8000/")?;
     wait_until(PATIENCE, || lab.log("demo").contains("DoS Hulk")).with_context(|| lab.log("demo"))?;
-    browser.wait_for("/\\b1,?\\d{3} flows/.test(document.querySelector('#alert-list > li').innerText)")?;
+    browser.wait_for("/\\d\\D?\\d{3} flows/.test(document.querySelector('#alert-list > li').innerText)")?;
     browser.run("for (const button of document.querySelectorAll('#ranges button, #ranges label')) if (button.innerText.trim() === '5 min') button.click()")?;
     thread::sleep(Duration::from_secs(1));
     browser.screenshot(&folder.join("tour-page.png"))?;
