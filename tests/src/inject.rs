@@ -209,5 +209,5 @@ impl Drop for Intruder {
 /// When the call was not answered.
 pub fn error_of(outcome: Outcome) -> Result<Option<i32>> {
     let Outcome::Answered(value) = outcome else { bail!("{outcome:?}") };
-    Ok((value < 0).then(|| i32::try_from(-value)).transpose().context("no error number")?)
+    (value < 0).then(|| i32::try_from(-value)).transpose().context("no error number")
 }
