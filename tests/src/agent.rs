@@ -132,7 +132,15 @@ impl Server {
     /// # Errors
     /// When it ends or says nothing of listening within [`LIMIT`].
     pub fn start(arguments: &[&str]) -> Result<Self> {
-        Self::of(Command::new(crate::binary()?).args(["serve", "--listen", "127.0.0.1:0"]).args(arguments))
+        Self::start_by(&crate::binary()?.to_string_lossy(), &[], arguments)
+    }
+
+    /// Starts it by another program that becomes it: the program, what it is told, and the server's own arguments.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub fn start_by(program: &str, before: &[&str], arguments: &[&str]) -> Result<Self> {
+        Self::of(Command::new(program).args(before).args(["serve", "--listen", "127.0.0.1:0"]).args(arguments))
     }
 
     /// Starts a command that listens, as `ml-ids serve` does and says. It listens when this returns.
@@ -187,6 +195,12 @@ impl Server {
     pub fn wait_ready(&self) -> Result<()> {
         crate::lab::wait_until(LIMIT, || self.get("/health/ready").is_ok_and(|answer| answer.status == 200))
             .with_context(|| format!("not ready: {}", self.log()))
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.id()
     }
 
     /// What it has printed on standard error so far.

@@ -89,9 +89,7 @@ fn counts(alerts: &[Value]) -> BTreeMap<String, u64> {
 fn expected() -> Result<BTreeMap<String, u64>> {
     let capture = root().join("ml-ids/assets/demo.pcap.zst");
     let capture = capture.to_string_lossy();
-    let made =
-        run(Command::new(binary()?).args(["score", &capture, "--alerts", "--alert-format", "jsonl"]), b"", PATIENCE)?
-            .expect(0)?;
+    let made = run(Command::new(binary()?).args(["score", &capture, "--alerts=jsonl"]), b"", PATIENCE)?.expect(0)?;
     let alerts: Vec<Value> = made.text()?.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
     Ok(counts(&alerts))
 }
@@ -194,7 +192,7 @@ fn pictures_for_the_tour() -> Result<()> {
     browser.resize(1440, 1000)?;
     browser.go("http://127.0.0.1:8000/")?;
     wait_until(PATIENCE, || lab.log("demo").contains("DoS Hulk")).with_context(|| lab.log("demo"))?;
-    browser.wait_for("/\\b1,?\\d{3} flows/.test(document.querySelector('#alert-list > li').innerText)")?;
+    browser.wait_for("/\\d\\D?\\d{3} flows/.test(document.querySelector('#alert-list > li').innerText)")?;
     browser.run("for (const button of document.querySelectorAll('#ranges button, #ranges label')) if (button.innerText.trim() === '5 min') button.click()")?;
     thread::sleep(Duration::from_secs(1));
     browser.screenshot(&folder.join("tour-page.png"))?;

@@ -96,11 +96,13 @@ fn page() -> anyhow::Result<()> {
     test.args(["--exact", "pictures_for_the_documents", "--ignored", "--nocapture"]).env("ML_IDS_PICTURES", &folder);
     process::visible(&mut test)?;
     let mut pictures = 0;
+    let optimised = |file: &Path| process::visible(Command::new("optipng").args(["-quiet", "-strip", "all"]).arg(file));
     for entry in fs::read_dir(&folder)? {
         let file = entry?;
         if !file.file_name().to_string_lossy().starts_with("page-") {
             continue;
         }
+        optimised(&file.path())?;
         let bytes = file.metadata()?.len();
         ensure!(bytes < PICTURE_BYTES, "{} has {bytes} bytes, more than {PICTURE_BYTES}", file.path().display());
         println!("{} is made anew, {bytes} bytes", file.path().display());

@@ -10,6 +10,7 @@ use super::{
     access::AccessHealth,
     answer::{Answer, json as json_response},
     predictor::{ModelCard, ShadowHealth},
+    privileges::PrivilegeHealth,
     state::{AppState, Slot},
     timeline::Totals,
 };
@@ -292,7 +293,7 @@ enum Status {
 }
 
 #[derive(Serialize)]
-struct Health {
+struct Health<'a> {
     status: Status,
     /// The old server's name for it.
     model_initialized: bool,
@@ -302,6 +303,7 @@ struct Health {
     shadow: Option<ShadowHealth>,
     sensor: Option<SensorSnapshot>,
     access: AccessHealth,
+    privileges: Option<&'a PrivilegeHealth>,
     queues: BTreeMap<&'static str, QueueHealth>,
     uptime_seconds: f64,
     /// This sensor's name among others, as in its events.
@@ -333,7 +335,8 @@ pub(crate) fn health(state: &AppState) -> Answer {
     };
     let model = state.predictor().map(|predictor| predictor.card());
     let said = sensor.iter().flat_map(|sensor| sensor.notes.iter().cloned());
-    let notes = said.chain(state.drift().iter().filter_map(drift_note)).collect();
+    let notes = said.chain(state.drift().iter().filter_map(drift_note)).chain(state.privileges.note()).collect();
+    let privileges = state.privileges.health();
     let uptime_seconds = state.started.elapsed().as_secs_f64();
     let (model_initialized, access) = (model.is_some(), state.access.health());
     let host = HOST.as_str();
@@ -346,6 +349,7 @@ pub(crate) fn health(state: &AppState) -> Answer {
         shadow,
         sensor,
         access,
+        privileges,
         queues,
         uptime_seconds,
         host,
@@ -362,6 +366,7 @@ pub(crate) fn reasons(state: &AppState, sensor: Option<&SensorSnapshot>) -> Vec<
     };
     reasons.extend(state.model_source().iter().flat_map(|source| source.reasons()));
     reasons.extend(state.access.problems());
+    reasons.extend(state.privileges.problem());
     match sensor {
         Some(sensor) => reasons.extend(sensor.degraded.iter().cloned()),
         None if state.capture_asked() => reasons.push("capture is not attached yet".to_owned()),

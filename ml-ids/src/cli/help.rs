@@ -78,7 +78,7 @@ pub(super) fn lay_out(arg: Arg) -> Arg {
 
 /// Commands with few options keep these under one heading.
 pub(super) fn is_laid_out(command: &Command) -> bool {
-    matches!(command.get_name(), "ml-ids" | "run" | "serve" | "extract" | "score")
+    matches!(command.get_name(), "ml-ids" | "demo" | "run" | "serve" | "extract" | "score")
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ mod model_view;
 mod output;
 mod parse;
 mod presence;
+mod privileges;
 mod progress;
 mod response;
 mod rows;
@@ -55,7 +56,7 @@ use logging::LogFormat;
 
 const EXAMPLES: &str = "\
 Examples:
-  ml-ids demo                                  see what it does: needs no privileges and no network
+  ml-ids demo                                  see what it does, without privileges
   ml-ids run -i eth0                           watch eth0, serve the API on 127.0.0.1:8000
   ml-ids serve                                 the API alone, no capture, no privileges
   ml-ids extract capture.pcap -o flows.csv     78 features of every flow

@@ -1,7 +1,7 @@
 //! `ml-ids run`: the live sensor and the API.
 //!
-//! The API comes first, so that `/health` tells the truth while the model loads; the model comes before the capture,
-//! because its profile decides where flows end.
+//! The address comes first, so that mistakes show at once; the model comes before the capture, because its profile decides
+//! where flows end. Then the rights that all this took end, and only then does anybody get in.
 
 mod dry_run;
 
@@ -26,6 +26,7 @@ use super::{
     judging::{Judging, Setup, close_books},
     keep::{KeepArgs, Models},
     presence::{PERIOD, Presence},
+    privileges::{self, PrivilegeArgs, Rights},
     response,
     serve::{ListenArgs, reload_access},
     sinks::SinkArgs,
@@ -34,6 +35,7 @@ use super::{
 };
 use crate::{
     api::{self, AppState, Limits},
+    privilege::Kept,
     respond::{BlockOptions, BlockState, Responder},
     sensor::{
         AttachMode, Drain, InterfacePattern, Options, PIN_DIRECTORY, Sensor, SensorError, SensorState, Watch,
@@ -128,6 +130,8 @@ pub(super) struct Args {
     /// Ends with 0 if the sensor would start, else with the exit code that it would fail with.
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    privileges: PrivilegeArgs,
 }
 
 /// Runs until SIGINT or SIGTERM.
@@ -157,49 +161,70 @@ async fn watch_interfaces(mut args: Args) -> Result<Exit> {
             Err(error) => return Ok(usage(&error)),
         }
     }
+    let mut rights = match args.privileges.rights() {
+        Ok(rights) => rights,
+        Err(error) => return Ok(privileges::report(&error)),
+    };
     let further = match args.sinks.open() {
         Ok(further) => further,
         Err(error) => return Ok(usage(&error)),
     };
     let (mut shutdown, hangups) = (shutdown_signal()?, Hangups::listen()?);
-    let (listener, access) = match args.listen.open().await {
+    let (bound, access) = match args.listen.open().await {
         Ok(open) => open,
         Err(error) => return Ok(error.report()),
     };
     let state = Arc::new(AppState::new(Limits::default(), args.listen.client_time_unit, true).with_access(access));
     reload_access(&state, &hangups);
-    let (stop_api, api_stopped) = sync::watch::channel(false);
-    let server = tokio::spawn(api::serve(listener, Arc::clone(&state), api_stopped));
+    rights.listening(&args.listen);
+    rights.models(&args.model, args.keep.shadow());
 
+    let account = rights.account();
     let loading = tokio::select! {
-        models = Models::load(&args.model, &args.keep, &state, &hangups) => Some(models),
+        models = Models::load(&args.model, &args.keep, &account, &state, &hangups) => Some(models),
         _ = shutdown.wait_for(|stop| *stop) => None,
     };
-    let code = match loading {
-        None => Exit::Done,
+    let models = match loading {
+        None => return Ok(Exit::Done),
         Some(Err(error)) => {
             eprintln!("error: {error:#}");
-            Exit::BadInput
+            return Ok(Exit::BadInput);
         }
-        Some(Ok(models)) => match start(&args, further, &models, &state, &hangups) {
-            Ok(running) => {
-                let recording = api::record(&state);
-                // The sender lives as long as the process; an error would mean that it is ending anyway.
-                let _ = shutdown.wait_for(|stop| *stop).await;
-                recording.abort();
-                running.stop().await?;
-                Exit::Done
-            }
-            Err(error) => match error.downcast_ref::<SensorError>() {
-                Some(SensorError::Interface(missing)) => usage(missing),
-                _ => return Err(error),
-            },
-        },
+        Some(Ok(models)) => models,
     };
+    let (running, kept) = match start(&args, further, &models, &state, &hangups, &mut rights) {
+        Ok(started) => started,
+        Err(error) => {
+            return match error.downcast_ref::<SensorError>() {
+                Some(SensorError::Interface(missing)) => Ok(usage(missing)),
+                _ => Err(error),
+            };
+        }
+    };
+    // From here on nothing can be loaded, no other user's file opened, and nothing of that had again.
+    let listener = match rights.end(&kept, &state).map(|()| bound.listen()) {
+        Ok(Ok(listener)) => listener,
+        Ok(Err(error)) => {
+            running.stop(None).await?;
+            return Ok(error.report());
+        }
+        Err(error) => {
+            running.stop(None).await?;
+            return Err(error);
+        }
+    };
+    let reporting = report_presence(Arc::clone(&running.presence), running.drain.state());
+    let (stop_api, api_stopped) = sync::watch::channel(false);
+    let server = tokio::spawn(api::serve(listener, Arc::clone(&state), api_stopped));
+    let recording = api::record(&state);
+    // The sender lives as long as the process; an error would mean that it is ending anyway.
+    let _ = shutdown.wait_for(|stop| *stop).await;
+    recording.abort();
+    running.stop(Some(reporting)).await?;
     // Without receivers the server has ended already.
     let _ = stop_api.send(true);
     server.await.context("the API server failed")?;
-    Ok(code)
+    Ok(Exit::Done)
 }
 
 fn usage(error: &impl std::fmt::Display) -> Exit {
@@ -212,8 +237,6 @@ struct Running {
     drain: Drain,
     judging: Judging,
     presence: Arc<Mutex<Presence>>,
-    /// Keeps the presence up to date.
-    reporting: JoinHandle<()>,
 }
 
 /// How the sensor is set up for a model of this profile.
@@ -235,14 +258,28 @@ fn watch(args: &Args) -> Watch {
     Watch { interfaces: args.interfaces.clone(), attach: args.attach, wait: args.wait_for_interface }
 }
 
-fn start(args: &Args, further: Connected, models: &Models, state: &AppState, hangups: &Hangups) -> Result<Running> {
+/// Starts everything but the API, with the rights of the start. Returns what has to be kept of them, too.
+fn start(
+    args: &Args,
+    further: Connected,
+    models: &Models,
+    state: &AppState,
+    hangups: &Hangups,
+    rights: &mut Rights,
+) -> Result<(Running, Vec<Kept>)> {
+    let account = rights.account();
+    rights.folder(&args.log_dir, 0o755, "--log-dir")?;
+    let store = args.alerts_kept.store();
+    if let Some(folder) = store.as_ref().and_then(|store| store.path.parent()) {
+        rights.folder(folder, 0o750, "--state-dir")?;
+    }
     let options = options(args, models.handle().current().model.contract().profile);
     let sensor = Sensor::start(&watch(args), &options)?;
     let sensor_state = sensor.state();
     let names = Arc::clone(&sensor_state);
     let block = args.response.block();
     let files = args.sinks.log_files(args.log_negative_predictions, block.is_some());
-    let mut connected = sink::log_files(&args.log_dir, &files).with_context(|| {
+    let mut connected = account.with_files(|| sink::log_files(&args.log_dir, &files)).with_context(|| {
         format!("cannot write logs to {}; choose another place with --log-dir", args.log_dir.display())
     })?;
     connected.extend(further);
@@ -259,15 +296,18 @@ fn start(args: &Args, further: Connected, models: &Models, state: &AppState, han
         names: Arc::new(move |index| names.interface_name(index)),
         events: &args.events,
         alerts: args.alert_rules.settings(),
-        store: args.alerts_kept.store(),
+        store,
         models,
         linger: args.linger,
     };
-    let (mut judging, batches) = Judging::start(setup, hub, Arc::clone(&responder), state)?;
+    let (mut judging, batches) = account.with_files(|| Judging::start(setup, hub, Arc::clone(&responder), state))?;
     let table = Mutex::new(sensor.live_flows(&options)?);
     state.set_flow_source(Arc::new(FlowView { table, state: Arc::clone(&sensor_state) }));
-    let presence = Arc::new(Mutex::new(Presence::begin(&args.log_dir, args.pin)));
-    let reporting = report_presence(Arc::clone(&presence), Arc::clone(&sensor_state));
+    let presence = account.with_files(|| Presence::begin(&args.log_dir, args.pin));
+    let presence = Arc::new(Mutex::new(presence));
+    let kept = sensor.hand_over(&account)?;
+    rights.own(sensor.folders());
+    rights.own(responder.hand_over(&account).context("cannot give the list of blocked sources to the account")?);
     let drain = sensor.drain(&options, batches)?;
     info!(
         "a table of {} flows takes {:.0} MiB of kernel memory with its buffers",
@@ -277,7 +317,7 @@ fn start(args: &Args, further: Connected, models: &Models, state: &AppState, han
     warn_of_blocking(&responder, &sensor_state);
     judging.show(sensor_state, &args.events, state);
     info!("logs go to {}; stop with Ctrl-C", args.log_dir.display());
-    Ok(Running { drain, judging, presence, reporting })
+    Ok((Running { drain, judging, presence }, kept))
 }
 
 /// Notes every few seconds how many flows a kill would lose.
@@ -307,11 +347,14 @@ fn warn_of_blocking(responder: &Responder, state: &SensorState) {
 
 impl Running {
     /// Detaches and flushes what is not pinned, judges what is left, and closes the books.
-    async fn stop(self) -> Result<()> {
-        let Self { drain, judging, presence, reporting } = self;
-        reporting.abort();
-        // Ends by being aborted; what matters is that it writes no more.
-        let _ = reporting.await;
+    /// `reporting` keeps the presence up to date.
+    async fn stop(self, reporting: Option<JoinHandle<()>>) -> Result<()> {
+        let Self { drain, judging, presence } = self;
+        if let Some(reporting) = reporting {
+            reporting.abort();
+            // Ends by being aborted; what matters is that it writes no more.
+            let _ = reporting.await;
+        }
         let state = drain.state();
         let pinned_at = drain.pinned_at().map(Path::to_owned);
         let (report, verdicts) = judging.finish(move || drain.stop()).await?;

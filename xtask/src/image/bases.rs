@@ -32,9 +32,10 @@ COPY --from=toolchain lib /usr/local/rustup/toolchains/host/lib
 RUN rustup default host && cargo --version
 ";
 
-/// Makes sure of both.
-pub(super) fn provide(engine: &Engine) -> anyhow::Result<()> {
-    for (image, make) in [(BASE, debian as fn(&Engine) -> anyhow::Result<()>), (RUST, rust)] {
+/// Makes sure of Debian, and of Rust if it is built with.
+pub(super) fn provide(engine: &Engine, builds: bool) -> anyhow::Result<()> {
+    let all = [(BASE, debian as fn(&Engine) -> anyhow::Result<()>), (RUST, rust)];
+    for (image, make) in all.into_iter().take(if builds { 2 } else { 1 }) {
         if engine.said(&["image", "inspect", image]).is_ok() || engine.said(&["pull", "--quiet", image]).is_ok() {
             continue;
         }

@@ -9,19 +9,23 @@ mod engine;
 mod exercise;
 
 use std::{
-    process::ExitCode,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, bail, ensure};
 use engine::Engine;
 
-use crate::{process, workspace};
+use crate::{process, setup, workspace};
 
 /// What the image is called.
 const TAG: &str = "ml-ids";
 /// What the final stage starts from.
 const BASE: &str = "debian:bookworm-slim";
+/// What the Dockerfile gives the program's file, too.
+const CAPABILITIES: &str = "cap_bpf,cap_net_admin,cap_perfmon=p";
 /// Most that the sensor may add to its base, in bytes.
 const OWN_LIMIT: u64 = 60_000_000;
 
@@ -34,6 +38,9 @@ pub(crate) struct Arguments {
     /// Build up to this stage of the Dockerfile and end there, `toolchain` for example
     #[arg(long, value_name = "NAME", conflicts_with = "no_build")]
     stage: Option<String>,
+    /// Put this release build of the sensor, made for Debian 12 or older, into the image instead of building one
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["no_build", "stage"])]
+    program: Option<PathBuf>,
 }
 
 /// Builds the image, then tries it out.
@@ -44,8 +51,8 @@ pub(crate) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let mut times = Vec::new();
     if !arguments.no_build {
         let engine = timed(&mut times, "start Docker", || Engine::start(None))?;
-        timed(&mut times, "base images", || bases::provide(&engine))?;
-        timed(&mut times, "build", || build(&engine, arguments.stage.as_deref()))?;
+        timed(&mut times, "base images", || bases::provide(&engine, arguments.program.is_none()))?;
+        timed(&mut times, "build", || build(&engine, arguments))?;
         if arguments.stage.is_some() {
             return Ok(ExitCode::SUCCESS);
         }
@@ -62,13 +69,31 @@ pub(crate) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn build(engine: &Engine, stage: Option<&str>) -> anyhow::Result<()> {
+fn build(engine: &Engine, arguments: &Arguments) -> anyhow::Result<()> {
     let mut command = engine.docker(&["build", "--network", "host", "--progress", "plain"]);
-    match stage {
+    match &arguments.stage {
         Some(stage) => command.args(["--target", stage]),
         None => command.args(["--tag", TAG]),
     };
+    if let Some(program) = &arguments.program {
+        command.arg("--build-context").arg(format!("builder={}", built(program)?.display()));
+    }
     process::visible(command.arg(workspace::root()))
+}
+
+/// A folder that stands for what the stage `builder` of the Dockerfile makes.
+fn built(program: &Path) -> anyhow::Result<PathBuf> {
+    let folder = workspace::target().join("xtask/image-builder");
+    let out = folder.join("out");
+    fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
+    let copy = out.join("ml-ids");
+    fs::copy(program, &copy).with_context(|| format!("cannot copy {}", program.display()))?;
+    process::visible(Command::new("objcopy").arg("--strip-debug").arg(&copy))?;
+    if process::find("setcap").is_none() {
+        setup::install_packages(&["libcap2-bin"])?;
+    }
+    process::visible(Command::new("setcap").arg(CAPABILITIES).arg(&copy))?;
+    Ok(folder)
 }
 
 /// Prints what the image weighs, and holds our part of it against the limit.

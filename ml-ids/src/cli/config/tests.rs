@@ -68,6 +68,8 @@ fn sample(arg: &Arg) -> (String, String) {
         "url" => "http://127.0.0.1:7",
         "sink" => "stdout",
         "severity" => "2",
+        "interval" => "5s",
+        "speed" => "20",
         _ => "",
     };
     if kind(arg) == Kind::Switch {

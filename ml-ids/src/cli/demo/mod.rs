@@ -31,6 +31,7 @@ use crate::{
     api::{self, AppState, Limits},
     detect::StatsSnapshot,
     offline::{ReplayOptions, ReplaySensor, ReplayState, Speed},
+    privilege::Account,
     respond::Responder,
     sink::{self, EventKind, Hub, Kinds, LogFiles, Rotation},
 };
@@ -97,8 +98,9 @@ async fn demo(args: &Args) -> Result<Exit> {
         }
     };
     let (mut shutdown, hangups) = (shutdown_signal()?, Hangups::listen()?);
-    let (listener, access) = match args.listen.open().await {
-        Ok(open) => open,
+    let opened = args.listen.open().await.and_then(|(bound, access)| Ok((bound.listen()?, access)));
+    let (listener, access) = match opened {
+        Ok(opened) => opened,
         Err(error) => return Ok(error.report()),
     };
     let scheme = if args.listen.tls_cert.is_some() { "https" } else { "http" };
@@ -110,9 +112,9 @@ async fn demo(args: &Args) -> Result<Exit> {
     let server = tokio::spawn(api::serve(listener, Arc::clone(&state), api_stopped));
     said::begin(&recording, args, &url);
 
-    let (source, keep) = (ModelArgs::default(), KeepArgs::default());
+    let (source, keep, account) = (ModelArgs::default(), KeepArgs::default(), Arc::new(Account::current()));
     let models = tokio::select! {
-        models = Models::load(&source, &keep, &state, &hangups) => models?,
+        models = Models::load(&source, &keep, &account, &state, &hangups) => models?,
         _ = shutdown.wait_for(|stop| *stop) => return Ok(Exit::Done),
     };
     let running = Running::start(args, &recording, capture, &place, &models, &state)?;

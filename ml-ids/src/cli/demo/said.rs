@@ -65,20 +65,21 @@ impl Said {
     fn line(&mut self, event: &Value) -> Option<String> {
         let alert = &event["alert"];
         let many = ["sources", "targets"].iter().any(|side| alert[side]["count"].as_u64() > Some(1));
-        let folded = if alert["change"] == "opened" {
-            ""
-        } else if many && alert["state"] == "open" && self.is_first(alert["id"].as_u64()?) {
-            ": what came before is part of it"
-        } else {
+        let folded = alert["change"] != "opened";
+        if folded && !(many && alert["state"] == "open" && self.is_first(alert["id"].as_u64()?)) {
             return None;
-        };
+        }
         let time = event["timestamp"].as_str()?.get(11..19)?;
         let severity = Severity::try_from(u8::try_from(alert["severity"].as_u64()?).ok()?).ok()?;
         let techniques = alert["metadata"]["mitre_technique_name"].as_array();
         let techniques: Vec<&str> = techniques.into_iter().flatten().filter_map(Value::as_str).collect();
         let techniques = techniques.join(", ").replace('_', " ");
-        let meant = if techniques.is_empty() { String::new() } else { format!(" ({techniques})") };
-        Some(plain(&format!("{time}  {severity:<6}  {}{meant}{folded}", alert["title"].as_str()?)))
+        let more = match (folded, techniques.as_str()) {
+            (true, _) => ": those above are part of it".to_owned(),
+            (false, "") => String::new(),
+            (false, techniques) => format!(" ({techniques})"),
+        };
+        Some(plain(&format!("{time}  {severity:<6}  {}{more}", alert["title"].as_str()?)))
     }
 
     /// Whether this is the first time; there are more alerts than are remembered only where that no longer matters.

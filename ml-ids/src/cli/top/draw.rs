@@ -62,7 +62,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &State, palette: Palette, now: 
 fn draw_head(frame: &mut Frame<'_>, area: Rect, state: &State, look: &Look, palette: Palette, now: Instant) {
     let Health { status, reasons, model, uptime, interfaces, open_flows, alert_flows, watches } = &look.health;
     let mut first = vec![Span::styled(" ml-ids ", palette.title()), Span::raw(format!("{}  ", state.server))];
-    if state.look.is_some() {
+    if state.look.is_some() && state.away.is_none() {
         first.push(Span::styled(status.clone(), palette.status(status)));
         first.push(Span::raw(format!("  up {}", span(*uptime))));
         if !interfaces.is_empty() {

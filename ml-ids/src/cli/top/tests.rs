@@ -109,6 +109,7 @@ fn an_agent_that_goes_away_leaves_a_banner_over_what_was_known_until_it_is_back(
     let away = Away::Unreachable { url: "http://127.0.0.1:8000".to_owned(), reason: "connection refused".to_owned() };
     state.take(Event::Looked(Err(away)), Instant::now());
     assert!(shows(&state, 120, 30, "AWAY") && shows(&state, 120, 30, "no agent answers"));
+    assert!(!shows(&state, 120, 30, "healthy"), "nobody knows");
     assert!(shows(&state, 120, 30, "10.0.0.1:1"), "what was known is still there");
     state.take(Event::Looked(Ok(Box::new(look()))), Instant::now());
     assert!(!shows(&state, 120, 30, "AWAY"));

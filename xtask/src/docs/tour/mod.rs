@@ -7,6 +7,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    thread,
     time::Duration,
 };
 
@@ -18,6 +19,9 @@ use crate::{process, setup, workspace};
 
 /// Longest time that a recorded command may take: the demonstration takes a minute and a bit.
 const PATIENCE: Duration = Duration::from_secs(240);
+
+/// Size of the terminal: no line of the demonstration is broken.
+const COLUMNS_ROWS: (u16, u16) = (122, 34);
 
 /// Records the terminal, takes the pictures of the page, and prints the alerts into the document.
 pub(super) fn main() -> Result<()> {
@@ -47,25 +51,27 @@ fn record(place: &Path, images: &Path) -> Result<String> {
         println!("{} is made anew", file.display());
         anyhow::Ok(())
     };
-    let terminal = Terminal::open(place, "demo", (112, 30))?;
+    let terminal = Terminal::open(place, "demo", COLUMNS_ROWS)?;
     terminal.enter("ml-ids demo")?;
     terminal.wait_for("the capture is over", PATIENCE)?;
     write("demo", &terminal, "ml-ids demo")?;
     drop(terminal);
 
-    let terminal = Terminal::open(place, "top", (112, 34))?;
+    let terminal = Terminal::open(place, "top", COLUMNS_ROWS)?;
     terminal.enter("ml-ids demo --loop 2>demo.log &")?;
     terminal.wait_for_file(&place.join("demo.log"), "DoS Hulk", PATIENCE)?;
     terminal.enter("clear; ml-ids top")?;
     terminal.wait_for("packets", PATIENCE)?;
     // Until its lists and curves have something to show.
-    std::thread::sleep(Duration::from_secs(5));
+    thread::sleep(Duration::from_secs(5));
     write("top", &terminal, "ml-ids top")?;
     drop(terminal);
 
-    let terminal = Terminal::open(place, "alert", (112, 34))?;
+    let terminal = Terminal::open(place, "alert", COLUMNS_ROWS)?;
     terminal.enter("ml-ids demo --speed max --once --keep demo >alerts.txt 2>said.txt; clear")?;
     let listed = fs::read_to_string(terminal.wait_for_file(&place.join("said.txt"), "alerts list", PATIENCE)?)?;
+    // The prompt, with what came before cleared away.
+    thread::sleep(Duration::from_secs(1));
     let said = fs::read_to_string(place.join("alerts.txt")).context("the demonstration has printed nothing")?;
     let id = said.lines().find(|line| line.contains("SSH-Patator")).and_then(|line| line.split_whitespace().next());
     let Some(id) = id else { bail!("no brute force is among the alerts:\n{said}\n{listed}") };
@@ -74,7 +80,7 @@ fn record(place: &Path, images: &Path) -> Result<String> {
     write("alert", &terminal, "ml-ids alerts show")?;
     drop(terminal);
 
-    let terminal = Terminal::open(place, "score", (112, 34))?;
+    let terminal = Terminal::open(place, "score", COLUMNS_ROWS)?;
     terminal.enter("ml-ids score story.pcap -o verdicts.jsonl")?;
     terminal.wait_for("$ $", PATIENCE)?;
     write("score", &terminal, "ml-ids score")?;

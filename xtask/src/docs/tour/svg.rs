@@ -46,7 +46,7 @@ pub(super) fn draw(screen: &str, title: &str) -> String {
     let (width, height) = (2.0 * EDGE + columns as f64 * CELL.0, BAR + EDGE + rows.len() as f64 * CELL.1 + EDGE / 2.0);
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width:.0} {height:.0}\" width=\"{width:.0}\" height=\"{height:.0}\" role=\"img\" \
-         font-family=\"ui-monospace,'DejaVu Sans Mono','Liberation Mono',Menlo,Consolas,monospace\" font-size=\"{LETTERS}\" xml:space=\"preserve\">\n\
+         font-family=\"ui-monospace,'DejaVu Sans Mono','Liberation Mono',Menlo,Consolas,monospace\" font-size=\"{LETTERS}\">\n\
          <title>{title}</title>\n<rect width=\"100%\" height=\"100%\" rx=\"8\" fill=\"{GROUND}\"/>\n"
     );
     for (place, colour) in ["#f07178", "#e6b450", "#8fce6f"].iter().enumerate() {
@@ -149,8 +149,9 @@ fn indexed(index: u16) -> String {
     }
 }
 
+/// Blanks are those that nobody takes together.
 fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace(' ', "\u{a0}")
 }
 
 #[cfg(test)]
@@ -173,6 +174,9 @@ mod tests {
     #[test]
     fn what_a_terminal_shows_is_text_and_no_markup() {
         let svg = draw("$ a <b> & c\n\n", "t");
-        assert!(svg.contains(">$ a &lt;b&gt; &amp; c</text>") && svg.ends_with("</svg>\n"), "{svg}");
+        assert!(
+            svg.contains(">$\u{a0}a\u{a0}&lt;b&gt;\u{a0}&amp;\u{a0}c</text>") && svg.ends_with("</svg>\n"),
+            "{svg}"
+        );
     }
 }
