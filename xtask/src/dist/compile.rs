@@ -67,6 +67,15 @@ impl Checkout {
         Ok(program)
     }
 
+    /// Takes a program that was built otherwise, without what debuggers read.
+    pub(super) fn take(&self, target: Target, program: &Path) -> anyhow::Result<PathBuf> {
+        let folder = self.output(target);
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let taken = folder.join("ml-ids");
+        process::visible(std::process::Command::new(target.strip()).arg("-o").arg(&taken).arg(program))?;
+        Ok(taken)
+    }
+
     /// Lets a command of cargo's work in this checkout, and see nothing of the caller's that would change the result.
     pub(super) fn settle(&self, command: &mut std::process::Command) -> anyhow::Result<()> {
         command
