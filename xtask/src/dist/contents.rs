@@ -95,7 +95,7 @@ impl Manifest {
 }
 
 /// The files that a path stands for, whose last part may have one `*`.
-fn matching(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
+pub(super) fn matching(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let Some((begin, end)) = name.split_once('*') else { return Ok(vec![path.to_owned()]) };
     let folder = path.parent().context("a pattern without a folder")?;

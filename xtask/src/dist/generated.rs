@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail};
 
 use super::{
     compile::Checkout,
-    contents::{GENERATED, Manifest},
+    contents::{GENERATED, Manifest, matching},
     dependencies, licences, sbom,
     target::Target,
     tools::{self, output},
@@ -35,6 +35,9 @@ pub(super) fn make(
     let pages = folder.join("man");
     fs::create_dir_all(&pages).with_context(|| format!("cannot make {}", pages.display()))?;
     output(target.start(program)?.arg("man").arg(&pages))?;
+    for page in matching(&pages.join("*.1"))? {
+        compress(&page)?;
+    }
     for (shell, name) in SHELLS {
         write(&folder.join(name), &output(target.start(program)?.args(["completions", shell]))?)?;
     }

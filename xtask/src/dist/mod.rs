@@ -116,7 +116,7 @@ fn make(checkout: &Checkout, target: Target, out: &Path, given: Option<&Path>) -
     })?;
     let files = manifest.files(checkout, target)?;
     let tarball = timed(&mut figures, "tarball", || pack::tarball(checkout, target, &manifest, &files, out))?;
-    let deb = timed(&mut figures, ".deb", || pack::deb(checkout, target, &manifest, out))?;
+    let deb = timed(&mut figures, ".deb", || pack::deb(checkout, target, &manifest, given.is_some(), out))?;
     for (what, file) in [("program", &program), ("tarball", &tarball), (".deb", &deb)] {
         figures.push(mebibytes(what, file)?);
     }

@@ -61,11 +61,20 @@ pub(super) fn tarball(
     Ok(file)
 }
 
-/// Makes the .deb.
-pub(super) fn deb(checkout: &Checkout, target: Target, manifest: &Manifest, out: &Path) -> anyhow::Result<PathBuf> {
+/// Makes the .deb; `fast`, it is larger.
+pub(super) fn deb(
+    checkout: &Checkout,
+    target: Target,
+    manifest: &Manifest,
+    fast: bool,
+    out: &Path,
+) -> anyhow::Result<PathBuf> {
     let file = out.join(format!("ml-ids_{}-1_{}.deb", manifest.version()?, target.debian()));
     let mut command = process::cargo(["deb", "--no-build", "--no-strip", "--locked", "--quiet", "--package", "ml-ids"]);
     command.args(["--profile", PROFILE, "--target", target.triple(), "--output"]).arg(&file);
+    if fast {
+        command.arg("--fast");
+    }
     checkout.settle(&mut command)?;
     process::visible(&mut command)?;
     Ok(file)

@@ -19,7 +19,7 @@ if [ "$1" = install ]; then
     check 'it says its version' ml-ids --version
     check 'its configuration is in order' ml-ids config check
     check 'the configuration that is installed is read' sh -c 'ml-ids config show | grep -F /var/log/ml-ids'
-    check 'it judges a capture' sh -c 'ml-ids score /root/capture.pcap | grep -q label'
+    check 'it judges a capture' sh -c 'ml-ids score --format csv /root/capture.pcap | grep -c BENIGN'
     check 'the model beside it fits' ml-ids model check /usr/share/ml-ids/default.onnx
     if ml-ids demo --help >/dev/null 2>&1; then
         check 'the demo runs' ml-ids demo --once --speed max
