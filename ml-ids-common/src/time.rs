@@ -30,7 +30,8 @@ mod tests {
     fn it_is_the_division_by_a_thousand() {
         let edges = (0..64).flat_map(|bit| [(1u64 << bit) - 1, 1 << bit, (1 << bit) + 1]);
         let (all, around) = SAMPLES;
-        let near = edges.flat_map(|edge| (0..=2 * around).map(move |step| edge.wrapping_add(step).wrapping_sub(around)));
+        let near =
+            edges.flat_map(|edge| (0..=2 * around).map(move |step| edge.wrapping_add(step).wrapping_sub(around)));
         let mut spread = 0u64;
         let all_over = (0..all).map(|_| {
             // A full-period generator (Knuth's MMIX).
