@@ -14,6 +14,7 @@ pub mod histogram;
 pub mod model;
 pub mod offline;
 mod page;
+pub mod privilege;
 pub mod respond;
 pub mod sensor;
 pub mod sink;

@@ -1,7 +1,7 @@
-"""story.py FILE: ten minutes of a small network as a pcap: benign traffic, and over it a port scan, a sweep and two brute forces.
+"""story.py FILE: ten minutes of a small network as a pcap: benign traffic, and over it a port scan, a sweep, two brute forces and a flood.
 
-Standard library only; the same bytes every time. Packet sizes, flags and paces are those that nmap (-sT) and patator leave
-behind. docs/ALERTS.md is what `ml-ids score FILE --alerts` makes of it.
+Standard library only; the same bytes every time. Packet sizes, flags and paces are those that nmap (-sT), patator and Hulk leave
+behind. docs/ALERTS.md is what `ml-ids score FILE --alerts` makes of it, and `ml-ids demo` replays it.
 """
 import random
 import struct
@@ -13,8 +13,8 @@ SYN, FIN, RST, PSH, ACK = 2, 1, 4, 8, 16
 
 CLIENTS = [f"10.1.0.{host}" for host in range(20, 30)]
 RESOLVER, PROXY = "10.1.0.2", "198.51.100.80"
-SERVER, FILES = "10.1.0.10", "10.1.0.12"
-SCANNER, SWEEPER, GUESSER = "203.0.113.9", "203.0.113.40", "203.0.113.77"
+SERVER, FILES, SHOP = "10.1.0.10", "10.1.0.12", "10.1.0.14"
+SCANNER, SWEEPER, GUESSER, FLOODER = "203.0.113.9", "203.0.113.40", "203.0.113.77", "203.0.113.150"
 
 dice = random.Random(7)
 
@@ -151,6 +151,23 @@ def guess_ftp(at, port):
     return talk.packets
 
 
+def hammer(at, port):
+    """A page that is asked for and not waited for."""
+    talk = Conversation(at, (FLOODER, port), (SHOP, 80), 235)
+    talk.send(0.0002, PSH | ACK, dice.randrange(290, 400))
+    talk.answer(0.00005, ACK)
+    talk.answer(dice.uniform(0.03, 0.14), ACK, 4344)
+    talk.send(0.0008, ACK)
+    talk.answer(0.00005, ACK, 4344)
+    talk.answer(0.00003, PSH | ACK, 2907)
+    talk.answer(0.00002, FIN | ACK)
+    talk.send(0.0009, FIN | ACK)
+    talk.answer(0.00004, ACK)
+    talk.send(0.001, RST, window=0, options=b"")
+    talk.send(0.000001, RST, window=0, options=b"")
+    return talk.packets
+
+
 def story():
     end, port = START + 60 * MINUTES, 20_000
     for client in CLIENTS:
@@ -173,6 +190,9 @@ def story():
     # From minute 6: FTP passwords.
     for number in range(80):
         yield guess_ftp(START + 370 + number // 5 * 10 + number % 5 * 0.01, 52_000 + 2 * number)
+    # From minute 9, for half a minute: forty pages a second.
+    for number in range(1200):
+        yield hammer(START + 540 + number * 0.025, 30_000 + number)
 
 
 def main(path):

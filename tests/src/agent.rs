@@ -132,9 +132,23 @@ impl Server {
     /// # Errors
     /// When it ends or says nothing of listening within [`LIMIT`].
     pub fn start(arguments: &[&str]) -> Result<Self> {
-        let mut process = Command::new(crate::binary()?)
-            .args(["serve", "--listen", "127.0.0.1:0"])
-            .args(arguments)
+        Self::start_by(&crate::binary()?.to_string_lossy(), &[], arguments)
+    }
+
+    /// Starts it by another program that becomes it: the program, what it is told, and the server's own arguments.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub fn start_by(program: &str, before: &[&str], arguments: &[&str]) -> Result<Self> {
+        Self::of(Command::new(program).args(before).args(["serve", "--listen", "127.0.0.1:0"]).args(arguments))
+    }
+
+    /// Starts a command that listens, as `ml-ids serve` does and says. It listens when this returns.
+    ///
+    /// # Errors
+    /// When it ends or says nothing of listening within [`LIMIT`].
+    pub fn of(command: &mut Command) -> Result<Self> {
+        let mut process = command
             .env("RUST_LOG", "info")
             .env_remove("ML_IDS_MODEL")
             .stdin(Stdio::null())
@@ -157,9 +171,9 @@ impl Server {
                 return Ok(server);
             }
             if let Some(status) = server.process.try_wait()? {
-                bail!("serve ended with {status}: {}", server.log());
+                bail!("it ended with {status}: {}", server.log());
             }
-            ensure!(begun.elapsed() < LIMIT, "serve does not listen: {}", server.log());
+            ensure!(begun.elapsed() < LIMIT, "it does not listen: {}", server.log());
             thread::sleep(Duration::from_millis(10));
         }
     }
@@ -181,6 +195,12 @@ impl Server {
     pub fn wait_ready(&self) -> Result<()> {
         crate::lab::wait_until(LIMIT, || self.get("/health/ready").is_ok_and(|answer| answer.status == 200))
             .with_context(|| format!("not ready: {}", self.log()))
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.id()
     }
 
     /// What it has printed on standard error so far.
@@ -305,6 +325,23 @@ impl Answer {
         ensure!(self.status == status, "{} instead of {status}: {}", self.status, self.body);
         serde_json::from_str(&self.body).with_context(|| format!("no JSON: {}", self.body))
     }
+}
+
+/// Gives a file to the account that `ml-ids` becomes when root starts it, so that it can be read again later.
+///
+/// # Errors
+/// When the system refuses.
+pub fn give(path: &str) -> Result<()> {
+    // SAFETY: no preconditions.
+    if unsafe { libc::geteuid() } != 0 {
+        return Ok(());
+    }
+    let accounts = std::fs::read_to_string("/etc/passwd")?;
+    let account = |name: &str| accounts.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(":x:"));
+    let ids = account("ml-ids").or_else(|| account("nobody")).context("no account")?;
+    let mut ids = ids.split(':').map(str::parse::<u32>);
+    let (uid, gid) = (ids.next().context("no user")??, ids.next().context("no group")??);
+    Ok(std::os::unix::fs::chown(path, Some(uid), Some(gid))?)
 }
 
 /// A directory that is removed with the value.

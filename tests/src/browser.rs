@@ -217,7 +217,7 @@ impl Browser {
         Ok(entries.map(|entry| format!("{} {}: {}", entry["level"], entry["source"], entry["message"])).collect())
     }
 
-    /// The addresses of all requests since it was last asked.
+    /// The addresses of all requests of pages since it was last asked; those of the browser's own are left out.
     ///
     /// # Errors
     /// When the browser does not tell.
@@ -226,8 +226,10 @@ impl Browser {
         let mut addresses = Vec::new();
         for entry in log.as_array().context("no log")? {
             let message: Value = serde_json::from_str(entry["message"].as_str().context("no message")?)?;
-            if message["message"]["method"] == "Network.requestWillBeSent" {
-                let address = &message["message"]["params"]["request"]["url"];
+            let sent = &message["message"]["params"];
+            let is_own = sent["documentURL"].as_str().is_some_and(|document| document.starts_with("chrome:"));
+            if message["message"]["method"] == "Network.requestWillBeSent" && !is_own {
+                let address = &sent["request"]["url"];
                 addresses.push(address.as_str().context("no address")?.to_owned());
             }
         }

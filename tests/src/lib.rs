@@ -5,6 +5,7 @@ pub mod agent;
 pub mod browser;
 pub mod fever;
 pub mod flows;
+pub mod inject;
 pub mod lab;
 pub mod load;
 pub mod onnx;

@@ -213,13 +213,14 @@ fn completions_are_taken_by_a_shell_and_complete() -> Result<()> {
         scratch.file(shell, &text)?;
     }
     let script = format!(
-        ". {}\ncomplete -p ml-ids\nCOMP_WORDS=(ml-ids run --max-fl) COMP_CWORD=2\n_ml-ids ml-ids --max-fl run\necho \"${{COMPREPLY[@]}}\"\n\
-         COMP_WORDS=(ml-ids mod) COMP_CWORD=1 COMPREPLY=()\n_ml-ids ml-ids mod ml-ids\necho \"${{COMPREPLY[@]}}\"",
+        ". {}\ncomplete -p ml-ids\ncompletes=$(complete -p ml-ids | sed 's/.*-F \\([^ ]*\\).*/\\1/')\n\
+         COMP_WORDS=(ml-ids run --max-fl) COMP_CWORD=2 COMPREPLY=()\n$completes ml-ids --max-fl run\necho \"${{COMPREPLY[@]}}\"\n\
+         COMP_WORDS=(ml-ids mod) COMP_CWORD=1 COMPREPLY=()\n$completes ml-ids mod ml-ids\necho \"${{COMPREPLY[@]}}\"",
         scratch.path("bash")
     );
     let ended = agent::run(Command::new("bash").args(["-c", &script]), b"", LIMIT)?.expect(0)?;
     let lines: Vec<&str> = ended.text()?.lines().collect();
-    ensure!(lines.first().is_some_and(|line| line.contains("-F _ml-ids")), "{lines:?}");
+    ensure!(lines.first().is_some_and(|line| line.starts_with("complete ") && line.ends_with(" ml-ids")), "{lines:?}");
     ensure!(lines.get(1..) == Some(&["--max-flows", "model"]), "{lines:?} {}", ended.stderr);
     Ok(())
 }
@@ -233,7 +234,7 @@ fn man_pages_are_rendered_without_a_complaint() -> Result<()> {
     ensure!(pages.len() > 15, "{pages:?}");
     for page in pages {
         let path = page.path();
-        let groff = Command::new("groff").args(["-man", "-Tutf8", "-ww", "-P-cbou"]).arg(&path).output();
+        let groff = Command::new("groff").args(["-man", "-Kutf8", "-Tutf8", "-ww", "-P-cbou"]).arg(&path).output();
         let Ok(output) = groff else {
             eprintln!("SKIPPED: there is no groff to render man pages");
             return Ok(());

@@ -23,7 +23,7 @@ const PAGE: &str = "http://127.0.0.1:8000/";
 const LIVE: &str = "document.documentElement.dataset.link === 'live'";
 const ROWS: &str = "document.querySelectorAll('#alert-list > li').length";
 /// A name for the pictures, width and height.
-const SIZES: [(&str, u32, u32); 2] = [("360", 360, 740), ("1440", 1440, 1100)];
+const SIZES: [(&str, u32, u32); 2] = [("1440", 1440, 1100), ("360", 360, 740)];
 /// A page from the machine itself takes some 100 ms; this is for one that is busy with other tests.
 const LOADS_WITHIN_MS: f64 = 10_000.0;
 
@@ -200,7 +200,7 @@ fn pictures_for_the_documents() -> Result<()> {
     let Some(mut lab) = Lab::build()? else { return Ok(()) };
     let binary = binary()?.to_string_lossy().into_owned();
     // The ten minutes of its capture fill the five of the chart.
-    let demo = [&binary, "demo", "--speed", "2.2", "--listen", "127.0.0.1:8000"];
+    let demo = [&binary, "demo", "--speed", "2", "--listen", "127.0.0.1:8000"];
     lab.start(Side::Server, "demo", &demo, &[("NODE_NAME", "gate-1")])?;
     wait_until(LIMIT, || lab.get("http://127.0.0.1:8000/health/ready").is_ok_and(|body| body.contains("ready")))
         .with_context(|| lab.log("demo"))?;
@@ -213,7 +213,7 @@ fn pictures_for_the_documents() -> Result<()> {
         let timeline: Value = serde_json::from_str(&timeline).unwrap_or_default();
         timeline["time"].as_array().map_or(0, Vec::len)
     };
-    wait_until(Duration::from_secs(330), || seconds() > 265).with_context(|| lab.log("demo"))?;
+    wait_until(Duration::from_secs(330), || seconds() > 275).with_context(|| lab.log("demo"))?;
     browser.run("document.querySelector('#ranges input[value=\"300\"]').click()")?;
     browser.wait_for(&format!("{ROWS} > 2"))?;
     looks_right(&browser, "overview", Some(&folder))?;

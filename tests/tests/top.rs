@@ -112,7 +112,8 @@ fn it_shows_a_live_agent_obeys_keys_follows_sizes_and_outlives_the_agent() -> Re
     let screen = Screen::open(&mut lab)?;
     screen.top("", "--interval 500ms")?;
     let text = screen.wait_for(&format!("{SERVER_V4}:5201"))?;
-    for words in ["ml-ids http://127.0.0.1:8000", "on srv0", "open flows by packets", CLIENT_V4, "no alerts", "q quit"]
+    for words in
+        ["ml-ids http://127.0.0.1:8000", "on srv0", "open flows by packets", CLIENT_V4, "alert verdicts", "q quit"]
     {
         ensure!(text.contains(words), "{words}\n{text}");
     }

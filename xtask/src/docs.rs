@@ -1,5 +1,8 @@
 //! `cargo xtask docs`: the parts of documents that a program prints, printed anew.
 
+mod demo;
+mod tour;
+
 use std::{
     fs,
     path::Path,
@@ -20,14 +23,18 @@ pub(crate) struct Arguments {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Document {
-    /// docs/ALERTS.md: the alerts of ten minutes of a scan and brute forces over benign traffic
+    /// docs/ALERTS.md: the alerts of ten minutes of a scan, brute forces and a flood over benign traffic
     Alerts,
     /// deploy/ml-ids.toml: a configuration file with every option as a comment
     Config,
     /// target/man: a man page of each command, for packages
     Man,
+    /// ml-ids/assets/demo.pcap.zst: those ten minutes, for `ml-ids demo`
+    Demo,
     /// docs/images/page-*.png: the page on a telephone and on a screen, light and dark, with an alert open and without
     Page,
+    /// docs/tour.md: the demonstration in a terminal and on the page, and its alerts
+    Tour,
     /// docs/TROUBLESHOOTING.md: mistakes that people make, and what the program says
     Troubleshooting,
 }
@@ -41,7 +48,9 @@ pub(crate) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Document::Alerts => alerts()?,
         Document::Config => config()?,
         Document::Man => man()?,
+        Document::Demo => demo::main()?,
         Document::Page => page()?,
+        Document::Tour => tour::main()?,
         Document::Troubleshooting => troubleshooting()?,
     }
     Ok(ExitCode::SUCCESS)
@@ -69,9 +78,7 @@ fn man() -> anyhow::Result<()> {
 
 fn alerts() -> anyhow::Result<()> {
     let mut command = agent()?;
-    let capture = workspace::target().join("story.pcap");
-    let story = workspace::root().join("tests/data/story.py");
-    process::visible(Command::new("python3").arg(story).arg(&capture))?;
+    let capture = demo::make()?;
     let output = command.arg("score").arg(&capture).arg("--alerts").output().context("cannot start the agent")?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     fs::remove_file(&capture).with_context(|| format!("cannot remove {}", capture.display()))?;
@@ -89,11 +96,13 @@ fn page() -> anyhow::Result<()> {
     test.args(["--exact", "pictures_for_the_documents", "--ignored", "--nocapture"]).env("ML_IDS_PICTURES", &folder);
     process::visible(&mut test)?;
     let mut pictures = 0;
+    let optimised = |file: &Path| process::visible(Command::new("optipng").args(["-quiet", "-strip", "all"]).arg(file));
     for entry in fs::read_dir(&folder)? {
         let file = entry?;
         if !file.file_name().to_string_lossy().starts_with("page-") {
             continue;
         }
+        optimised(&file.path())?;
         let bytes = file.metadata()?.len();
         ensure!(bytes < PICTURE_BYTES, "{} has {bytes} bytes, more than {PICTURE_BYTES}", file.path().display());
         println!("{} is made anew, {bytes} bytes", file.path().display());

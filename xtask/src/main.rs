@@ -38,6 +38,8 @@ enum Command {
     Setup(setup::Arguments),
     /// Set up, build a release and start the sensor
     Run(run::Arguments),
+    /// Set up, build a release and see what the sensor does: a replay, without privileges
+    Demo(run::Arguments),
     /// Set up and run every check and test
     Test(test::Arguments),
     /// Set up the Python environment and train a model; `cargo xtask train --help` tells the options
@@ -68,6 +70,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Setup(arguments) => setup::main(&arguments),
         Command::Run(arguments) => run::main(&arguments),
+        Command::Demo(arguments) => run::demo(&arguments),
         Command::Test(arguments) => test::main(&arguments),
         Command::Train(arguments) => train::main(&arguments),
         Command::Bench(arguments) => bench::main(&arguments),

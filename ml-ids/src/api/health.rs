@@ -10,6 +10,7 @@ use super::{
     access::AccessHealth,
     answer::{Answer, json as json_response},
     predictor::{ModelCard, ShadowHealth},
+    privileges::PrivilegeHealth,
     state::{AppState, Slot},
     timeline::Totals,
 };
@@ -55,6 +56,9 @@ pub struct SensorSnapshot {
     pub sinks: Vec<SinkState>,
     /// Why the sensor is not at its best, in words; empty if it is.
     pub degraded: Vec<String>,
+    /// What whoever looks should know and nothing has to be done about.
+    #[serde(skip)]
+    pub notes: Vec<String>,
     /// What only `/metrics` shows.
     #[serde(skip)]
     pub measures: Measures,
@@ -155,6 +159,8 @@ pub enum Ingress {
     TcxIngress,
     /// A clsact filter.
     ClsactIngress,
+    /// No interface: a capture is replayed.
+    Replay,
 }
 
 /// How sent packets are seen.
@@ -287,7 +293,7 @@ enum Status {
 }
 
 #[derive(Serialize)]
-struct Health {
+struct Health<'a> {
     status: Status,
     /// The old server's name for it.
     model_initialized: bool,
@@ -297,6 +303,7 @@ struct Health {
     shadow: Option<ShadowHealth>,
     sensor: Option<SensorSnapshot>,
     access: AccessHealth,
+    privileges: Option<&'a PrivilegeHealth>,
     queues: BTreeMap<&'static str, QueueHealth>,
     uptime_seconds: f64,
     /// This sensor's name among others, as in its events.
@@ -327,7 +334,9 @@ pub(crate) fn health(state: &AppState) -> Answer {
         Slot::Loading | Slot::Loaded(_) => Status::Degraded,
     };
     let model = state.predictor().map(|predictor| predictor.card());
-    let notes = state.drift().iter().filter_map(drift_note).collect();
+    let said = sensor.iter().flat_map(|sensor| sensor.notes.iter().cloned());
+    let notes = said.chain(state.drift().iter().filter_map(drift_note)).chain(state.privileges.note()).collect();
+    let privileges = state.privileges.health();
     let uptime_seconds = state.started.elapsed().as_secs_f64();
     let (model_initialized, access) = (model.is_some(), state.access.health());
     let host = HOST.as_str();
@@ -340,6 +349,7 @@ pub(crate) fn health(state: &AppState) -> Answer {
         shadow,
         sensor,
         access,
+        privileges,
         queues,
         uptime_seconds,
         host,
@@ -356,6 +366,7 @@ pub(crate) fn reasons(state: &AppState, sensor: Option<&SensorSnapshot>) -> Vec<
     };
     reasons.extend(state.model_source().iter().flat_map(|source| source.reasons()));
     reasons.extend(state.access.problems());
+    reasons.extend(state.privileges.problem());
     match sensor {
         Some(sensor) => reasons.extend(sensor.degraded.iter().cloned()),
         None if state.capture_asked() => reasons.push("capture is not attached yet".to_owned()),

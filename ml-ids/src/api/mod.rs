@@ -37,6 +37,7 @@ mod predict_body;
 mod predict_lines;
 mod predictor;
 mod preview;
+mod privileges;
 mod pulse;
 mod query;
 mod reload;
@@ -69,6 +70,7 @@ pub use predictor::{
     Refresh, ReloadError, ReloadStatus, Reloaded, ShadowHealth, SourceLooks,
 };
 pub use preview::{rows_of_json, rows_of_lines};
+pub use privileges::{PrivilegeHealth, PrivilegeState};
 pub use server::serve;
 pub use state::AppState;
 pub use timeline::{Totals, record};

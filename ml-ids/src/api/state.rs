@@ -21,6 +21,7 @@ use super::{
     limits::{BULK_WORKERS, Limits},
     places::Connections,
     predictor::{ModelSource, ModelWatch, Predictor},
+    privileges::{PrivilegeHealth, Privileges},
     requests::Requests,
     timeline::Timeline,
     units::TimeUnit,
@@ -43,6 +44,7 @@ pub struct AppState {
     pub(crate) access: Access,
     pub(super) flows: flows::Cache,
     pub(super) timeline: Mutex<Timeline>,
+    pub(super) privileges: Privileges,
     model: RwLock<Slot>,
     capture_asked: bool,
     sensor: RwLock<Option<Arc<dyn SensorHealth>>>,
@@ -79,6 +81,7 @@ impl AppState {
             limits,
             flows: flows::Cache::default(),
             timeline: Mutex::default(),
+            privileges: Privileges::default(),
             flow_source: RwLock::new(None),
             model: RwLock::new(Slot::Loading),
             capture_asked,
@@ -110,6 +113,16 @@ impl AppState {
         if self.predictor().is_none() {
             self.set_slot(Slot::Failed(reason));
         }
+    }
+
+    /// Lets `GET /health` and `/metrics` show which rights the process has from now on.
+    pub fn set_privileges(&self, privileges: PrivilegeHealth) {
+        self.privileges.set(privileges);
+    }
+
+    /// Lets `GET /health` show which system calls were refused.
+    pub fn set_refused_calls(&self, numbers: Vec<u32>) {
+        self.privileges.set_refused(numbers);
     }
 
     /// Lets `GET /health` show the sensor.

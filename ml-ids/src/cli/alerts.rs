@@ -29,7 +29,7 @@ const LONGEST_NOTE: usize = 1000;
 const EXAMPLES: &str = "\
 Examples:
   ml-ids alerts list                                   the newest alerts
-  ml-ids alerts list --since 1d --severity high        those of a day that someone should look at
+  ml-ids alerts list --since 1d --severity high        those of a day that matter
   ml-ids alerts list --label DoS --format jsonl        all classes whose name begins with DoS
   ml-ids alerts list --search 10.0.0.7                 those about this address
   ml-ids alerts show 1790000000000000                  everything about one of them

@@ -196,7 +196,8 @@ pub(super) fn print_in_full(out: &mut impl Write, Stored { alert, ack }: &Stored
         }
     }
     for reason in alert.evidence.pointer("/ml/top").and_then(Value::as_array).into_iter().flatten() {
-        row("because", reason.to_string())?;
+        let words = reason["text"].as_str().map_or_else(|| reason.to_string(), plain);
+        row("because", words)?;
     }
     if let Some(Ack { at_us, by, note }) = ack {
         row("seen by", format!("{} at {}", plain(by), timestamp(*at_us).unwrap_or_default()))?;
@@ -220,6 +221,6 @@ fn second(us: u64) -> String {
 }
 
 /// Without what a terminal would obey.
-fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     text.chars().map(|char| if char.is_control() { '\u{fffd}' } else { char }).collect()
 }

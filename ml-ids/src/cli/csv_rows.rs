@@ -36,6 +36,12 @@ pub(super) enum HeaderError {
         "the first line names none of the {FEATURE_COUNT} features; is this a CSV with a header, of CIC-IDS2017, CICFlowMeter 4 or `ml-ids extract`?"
     )]
     NoFeature,
+    /// A table of the Python client.
+    #[error(
+        "the columns are those of the Python cicflowmeter, which measures other things under these names; make the \
+         table with `ml-ids extract`, or send that tool's flows to POST /predict"
+    )]
+    Python,
     /// Features that the model looks at are not there.
     #[error(
         "the header lacks {count} of the features that the model looks at: {names}; make the CSV anew with `ml-ids extract`, or add the columns"
@@ -88,7 +94,8 @@ impl Layout {
             }
         }
         if features.iter().all(Option::is_none) {
-            return Err(HeaderError::NoFeature);
+            let python = names.iter().filter(|name| matches!(features::find(name), Some((_, Dialect::Python))));
+            return Err(if python.count() > 0 { HeaderError::Python } else { HeaderError::NoFeature });
         }
         complete(&mut features, unused)?;
         let (ids, id_columns) =
@@ -380,6 +387,12 @@ mod tests {
         let mut twice = expected_names();
         twice.push(twice[1]);
         assert!(matches!(rows(&twice, &[]), Err(HeaderError::Twice(name)) if name == twice[1]));
+    }
+
+    #[test]
+    fn a_table_of_the_python_client_is_told_apart_from_one_without_a_header() {
+        let refused = CsvRows::new("src_ip,flow_duration,tot_fwd_pkts\n".as_bytes(), &[]);
+        assert!(matches!(refused, Err(HeaderError::Python)));
     }
 
     #[test]

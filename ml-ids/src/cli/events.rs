@@ -36,6 +36,12 @@ pub(super) struct EventArgs {
     stats_interval: Duration,
 }
 
+impl Default for EventArgs {
+    fn default() -> Self {
+        Self { community_id_seed: 0, stats_interval: Duration::from_secs(60) }
+    }
+}
+
 impl EventArgs {
     /// Where events come from.
     pub(super) fn origin(&self, severities: Severities) -> Origin {

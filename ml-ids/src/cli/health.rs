@@ -30,7 +30,7 @@ const TOKEN_BYTES: u64 = 64 << 10;
 const EXAMPLES: &str = "\
 Examples:
   ml-ids health                                is the agent of this machine well?
-  ml-ids health --ready                        for the health check of a container: does it do its work?
+  ml-ids health --ready                        does it do its work? for health checks
   ml-ids health --live                         does the process answer?
   ml-ids health --url https://sensor.example:8443 --token-file token
 

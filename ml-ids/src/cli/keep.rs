@@ -23,6 +23,7 @@ use crate::{
     model::{
         Keeper, KeeperOptions, Live, ModelError, ModelHandle, Outcome, RefreshError, Refreshed, Source, described,
     },
+    privilege::Account,
 };
 
 /// Most frequent pairs of labels that `/health` shows.
@@ -31,7 +32,7 @@ const SHOWN_PAIRS: usize = 10;
 const PATIENCE: u32 = 8;
 
 /// How the model of a running sensor changes.
-#[derive(clap::Args, Clone, Debug)]
+#[derive(clap::Args, Clone, Debug, Default)]
 pub(super) struct KeepArgs {
     /// Look for another model that often, and put it to work when it has passed its checks; for example 30s or 5m. Without it
     /// only POST /model/reload and SIGHUP do
@@ -40,6 +41,13 @@ pub(super) struct KeepArgs {
     /// A second model that scores the same flows and only reports where it disagrees, in /health and in the log
     #[arg(long, env = "ML_IDS_SHADOW", value_name = "SOURCE", help_heading = "Model")]
     pub(super) shadow: Option<Source>,
+}
+
+impl KeepArgs {
+    /// The second model.
+    pub(super) const fn shadow(&self) -> Option<&Source> {
+        self.shadow.as_ref()
+    }
 }
 
 /// The models of a running sensor.
@@ -59,18 +67,25 @@ impl Models {
     pub(super) async fn load(
         args: &ModelArgs,
         keep: &KeepArgs,
+        account: &Arc<Account>,
         state: &Arc<AppState>,
         hangups: &Hangups,
     ) -> Result<Self> {
-        let loaded = Self::load_both(args, keep, state, hangups).await;
+        let loaded = Self::load_both(args, keep, account, state, hangups).await;
         if let Err(error) = &loaded {
             state.set_model_failure(format!("{error:#}"));
         }
         loaded
     }
 
-    async fn load_both(args: &ModelArgs, keep: &KeepArgs, state: &Arc<AppState>, hangups: &Hangups) -> Result<Self> {
-        let keeper = start(args.keeper_options()?).await?;
+    async fn load_both(
+        args: &ModelArgs,
+        keep: &KeepArgs,
+        account: &Arc<Account>,
+        state: &Arc<AppState>,
+        hangups: &Hangups,
+    ) -> Result<Self> {
+        let keeper = start(args.keeper_options()?, account).await?;
         let live = keeper.handle().current();
         let profile = live.model.contract().profile;
         info!(
@@ -88,7 +103,7 @@ impl Models {
             Some(source) => {
                 // The checksum is of the model that decides.
                 let options = args.keeper_options_of(source.clone())?.without_checksum();
-                let keeper = start(options).await.context("--shadow cannot be used")?;
+                let keeper = start(options, account).await.context("--shadow cannot be used")?;
                 let live = keeper.handle().current();
                 let found = live.model.contract().profile;
                 if found != profile {
@@ -153,10 +168,17 @@ impl Models {
     }
 }
 
-/// Loads a model off the event loop.
-async fn start(options: KeeperOptions) -> Result<Arc<Keeper>> {
-    let source = options.source.clone();
-    let started = tokio::task::spawn_blocking(move || Keeper::start(options, &|_, _| {})).await;
+/// Loads a model off the event loop. One from elsewhere is kept in the cache, which belongs to the account; one of this host
+/// may be readable for root alone.
+async fn start(options: KeeperOptions, account: &Arc<Account>) -> Result<Arc<Keeper>> {
+    let (source, account) = (options.source.clone(), Arc::clone(account));
+    let started = tokio::task::spawn_blocking(move || match options.source {
+        Source::Embedded | Source::File(_) => Keeper::start(options, &|_, _| {}),
+        Source::Registered(_) | Source::S3 { .. } | Source::Web(_) => {
+            account.with_files(|| Keeper::start(options, &|_, _| {}))
+        }
+    })
+    .await;
     let started = started.unwrap_or_else(|error| Err(ModelError::Panicked(error.to_string())));
     started.map(Arc::new).map_err(|error| anyhow!(error).context(format!("model {source} is refused")))
 }

@@ -21,9 +21,9 @@ pub(super) enum LogFormat {
     Json,
 }
 
-/// Starts the log; `RUST_LOG` chooses what is in it.
-pub(super) fn start(format: LogFormat) {
-    let mut builder = Builder::from_env(Env::default().default_filter_or("info"));
+/// Starts the log; `RUST_LOG` chooses what is in it, else `filter`.
+pub(super) fn start(format: LogFormat, filter: &str) {
+    let mut builder = Builder::from_env(Env::default().default_filter_or(filter));
     builder.target(Target::Pipe(Box::new(BesideBar)));
     // What is behind the pipe is not asked by the logger itself.
     let is_set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());

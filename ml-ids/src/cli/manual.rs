@@ -21,7 +21,7 @@ use super::{
 
 const EXAMPLES: &str = "\
 Examples:
-  ml-ids completions bash > ml-ids.bash        then: . ./ml-ids.bash, or put it into /etc/bash_completion.d
+  ml-ids completions bash > ml-ids.bash        then: . ./ml-ids.bash
   ml-ids completions zsh > _ml-ids             then put it into a folder of $fpath
   ml-ids completions fish > ml-ids.fish        then put it into ~/.config/fish/completions";
 
@@ -62,6 +62,10 @@ const FILES: [(&str, &str); 5] = [
 pub(super) fn completions(args: &CompletionArgs) -> Result<Exit> {
     let mut text = Vec::new();
     clap_complete::generate(args.shell, &mut program(), "ml-ids", &mut text);
+    if args.shell == Shell::Bash {
+        // The generator spells a program's name that has a dash in two ways, so that no command would be recognised.
+        text = String::from_utf8_lossy(&text).replace("ml__subcmd__ids", "ml__ids").into_bytes();
+    }
     match io::stdout().write_all(&text).map_err(anyhow::Error::from) {
         Err(error) if !is_broken_pipe(&error) => Err(error),
         _ => Ok(Exit::Done),

@@ -9,12 +9,14 @@ mod block;
 mod config;
 mod csv_rows;
 mod decap;
+mod demo;
 mod events;
 mod exit;
 mod extract;
 mod hangup;
 mod health;
 mod help;
+mod judging;
 mod keep;
 mod load;
 mod logging;
@@ -24,6 +26,7 @@ mod model_view;
 mod output;
 mod parse;
 mod presence;
+mod privileges;
 mod progress;
 mod response;
 mod rows;
@@ -53,6 +56,7 @@ use logging::LogFormat;
 
 const EXAMPLES: &str = "\
 Examples:
+  ml-ids demo                                  see what it does, without privileges
   ml-ids run -i eth0                           watch eth0, serve the API on 127.0.0.1:8000
   ml-ids serve                                 the API alone, no capture, no privileges
   ml-ids extract capture.pcap -o flows.csv     78 features of every flow
@@ -87,6 +91,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Demo(demo::Args),
     Run(Box<run::Args>),
     Serve(serve::Args),
     Extract(extract::Args),
@@ -118,12 +123,13 @@ pub fn main() -> ExitCode {
         }
     };
     let Cli { log_format, config, command } = Cli::from_arg_matches(&line.matches).unwrap_or_else(|error| error.exit());
-    logging::start(log_format);
+    logging::start(log_format, if matches!(command, Command::Demo(_)) { demo::LOG_FILTER } else { "info" });
     if let Some(file) = line.file {
         log::debug!("settings are read from {}", file.display());
         config::use_file(file);
     }
     let result = match command {
+        Command::Demo(args) => demo::run(&args),
         Command::Run(args) => run::run(*args),
         Command::Serve(args) => serve::run(args),
         Command::Extract(args) => extract::run(&args),

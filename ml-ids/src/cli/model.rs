@@ -35,7 +35,7 @@ const EXAMPLES: &str = "\
 Examples:
   ml-ids model inspect embedded
   ml-ids model inspect forest.onnx
-  ml-ids model check forest.onnx --profile fixed && echo fits
+  ml-ids model check forest.onnx --profile cns2022 && echo fits
   ml-ids model fetch mlflow:ids/3 -o ids.onnx --mlflow-tracking-uri https://mlflow.example.org";
 
 const INSPECT_EXAMPLES: &str = "\
@@ -47,7 +47,7 @@ Examples:
 const CHECK_EXAMPLES: &str = "\
 Examples:
   ml-ids model check forest.onnx
-  ml-ids model check embedded --profile fixed && echo fits
+  ml-ids model check embedded --profile cns2022 && echo fits
   ml-ids model check s3://models/ids.onnx --s3-endpoint https://minio.example.org:9000";
 
 const FETCH_EXAMPLES: &str = "\

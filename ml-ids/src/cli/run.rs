@@ -1,7 +1,7 @@
 //! `ml-ids run`: the live sensor and the API.
 //!
-//! The API comes first, so that `/health` tells the truth while the model loads; the model comes before the capture,
-//! because its profile decides where flows end.
+//! The address comes first, so that mistakes show at once; the model comes before the capture, because its profile decides
+//! where flows end. Then the rights that all this took end, and only then does anybody get in.
 
 mod dry_run;
 
@@ -13,8 +13,8 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use clap::{ArgAction, builder::FalseyValueParser};
-use log::{error, info, warn};
-use ml_ids_common::{Counters, FlowCounters, Profile};
+use log::{info, warn};
+use ml_ids_common::{Counters, Profile};
 use tokio::{sync, task::JoinHandle, time::interval};
 
 use super::{
@@ -23,24 +23,25 @@ use super::{
     events::EventArgs,
     exit::Exit,
     hangup::Hangups,
+    judging::{Judging, Setup, close_books},
     keep::{KeepArgs, Models},
     presence::{PERIOD, Presence},
+    privileges::{self, PrivilegeArgs, Rights},
     response,
     serve::{ListenArgs, reload_access},
     sinks::SinkArgs,
     source::ModelArgs,
-    wiring::{FlowView, SensorView, shutdown_signal},
+    wiring::{FlowView, shutdown_signal},
 };
 use crate::{
-    alert::Desk,
     api::{self, AppState, Limits},
-    detect::{Judge, Pipeline, Stats, StatsSnapshot, Watchers, drift::DriftWatch},
+    privilege::Kept,
     respond::{BlockOptions, BlockState, Responder},
     sensor::{
-        AttachMode, Drain, DrainReport, InterfacePattern, Options, PIN_DIRECTORY, Sensor, SensorError, SensorState,
-        Watch, default_interface, use_permitted,
+        AttachMode, Drain, InterfacePattern, Options, PIN_DIRECTORY, Sensor, SensorError, SensorState, Watch,
+        default_interface, use_permitted,
     },
-    sink::{self, Connected, Hub, Sinks},
+    sink::{self, Connected, Hub},
 };
 
 const EXAMPLES: &str = "\
@@ -51,7 +52,7 @@ Examples:
   ml-ids run -i eth0 --model forest.onnx --log-dir /var/log/ml-ids
   ml-ids run -i eth0 --model mlflow:ids@production --model-refresh 1m \\
       --mlflow-tracking-uri https://mlflow.example.org --shadow mlflow:ids@candidate
-  ml-ids run -i eth0 --pin                     goes on with the same flows after a restart or an upgrade
+  ml-ids run -i eth0 --pin                     goes on with the same flows after a restart
   ml-ids run -i eth0 --sink syslog+tcp://logs.example:601 \\
       --sink 'nats://bus.example/site?types=alert,stats'
   ml-ids run -i eth0 --ignore udp:53 --allow 10.0.0.0/8
@@ -129,6 +130,8 @@ pub(super) struct Args {
     /// Ends with 0 if the sensor would start, else with the exit code that it would fail with.
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    privileges: PrivilegeArgs,
 }
 
 /// Runs until SIGINT or SIGTERM.
@@ -158,49 +161,70 @@ async fn watch_interfaces(mut args: Args) -> Result<Exit> {
             Err(error) => return Ok(usage(&error)),
         }
     }
+    let mut rights = match args.privileges.rights() {
+        Ok(rights) => rights,
+        Err(error) => return Ok(privileges::report(&error)),
+    };
     let further = match args.sinks.open() {
         Ok(further) => further,
         Err(error) => return Ok(usage(&error)),
     };
     let (mut shutdown, hangups) = (shutdown_signal()?, Hangups::listen()?);
-    let (listener, access) = match args.listen.open().await {
+    let (bound, access) = match args.listen.open().await {
         Ok(open) => open,
         Err(error) => return Ok(error.report()),
     };
     let state = Arc::new(AppState::new(Limits::default(), args.listen.client_time_unit, true).with_access(access));
     reload_access(&state, &hangups);
-    let (stop_api, api_stopped) = sync::watch::channel(false);
-    let server = tokio::spawn(api::serve(listener, Arc::clone(&state), api_stopped));
+    rights.listening(&args.listen);
+    rights.models(&args.model, args.keep.shadow());
 
+    let account = rights.account();
     let loading = tokio::select! {
-        models = Models::load(&args.model, &args.keep, &state, &hangups) => Some(models),
+        models = Models::load(&args.model, &args.keep, &account, &state, &hangups) => Some(models),
         _ = shutdown.wait_for(|stop| *stop) => None,
     };
-    let code = match loading {
-        None => Exit::Done,
+    let models = match loading {
+        None => return Ok(Exit::Done),
         Some(Err(error)) => {
             eprintln!("error: {error:#}");
-            Exit::BadInput
+            return Ok(Exit::BadInput);
         }
-        Some(Ok(models)) => match start(&args, further, &models, &state, &hangups) {
-            Ok(running) => {
-                let recording = api::record(&state);
-                // The sender lives as long as the process; an error would mean that it is ending anyway.
-                let _ = shutdown.wait_for(|stop| *stop).await;
-                recording.abort();
-                running.stop().await?;
-                Exit::Done
-            }
-            Err(error) => match error.downcast_ref::<SensorError>() {
-                Some(SensorError::Interface(missing)) => usage(missing),
-                _ => return Err(error),
-            },
-        },
+        Some(Ok(models)) => models,
     };
+    let (running, kept) = match start(&args, further, &models, &state, &hangups, &mut rights) {
+        Ok(started) => started,
+        Err(error) => {
+            return match error.downcast_ref::<SensorError>() {
+                Some(SensorError::Interface(missing)) => Ok(usage(missing)),
+                _ => Err(error),
+            };
+        }
+    };
+    // From here on nothing can be loaded, no other user's file opened, and nothing of that had again.
+    let listener = match rights.end(&kept, &state).map(|()| bound.listen()) {
+        Ok(Ok(listener)) => listener,
+        Ok(Err(error)) => {
+            running.stop(None).await?;
+            return Ok(error.report());
+        }
+        Err(error) => {
+            running.stop(None).await?;
+            return Err(error);
+        }
+    };
+    let reporting = report_presence(Arc::clone(&running.presence), running.drain.state());
+    let (stop_api, api_stopped) = sync::watch::channel(false);
+    let server = tokio::spawn(api::serve(listener, Arc::clone(&state), api_stopped));
+    let recording = api::record(&state);
+    // The sender lives as long as the process; an error would mean that it is ending anyway.
+    let _ = shutdown.wait_for(|stop| *stop).await;
+    recording.abort();
+    running.stop(Some(reporting)).await?;
     // Without receivers the server has ended already.
     let _ = stop_api.send(true);
     server.await.context("the API server failed")?;
-    Ok(code)
+    Ok(Exit::Done)
 }
 
 fn usage(error: &impl std::fmt::Display) -> Exit {
@@ -211,15 +235,8 @@ fn usage(error: &impl std::fmt::Display) -> Exit {
 /// Everything that runs besides the API.
 struct Running {
     drain: Drain,
-    pipeline: Pipeline,
-    hub: Arc<Hub>,
-    stats: Arc<Stats>,
+    judging: Judging,
     presence: Arc<Mutex<Presence>>,
-    /// Keeps the presence up to date.
-    reporting: JoinHandle<()>,
-    /// Sends stats events.
-    stats_events: Option<JoinHandle<()>>,
-    responder: Arc<Responder>,
 }
 
 /// How the sensor is set up for a model of this profile.
@@ -241,14 +258,28 @@ fn watch(args: &Args) -> Watch {
     Watch { interfaces: args.interfaces.clone(), attach: args.attach, wait: args.wait_for_interface }
 }
 
-fn start(args: &Args, further: Connected, models: &Models, state: &AppState, hangups: &Hangups) -> Result<Running> {
+/// Starts everything but the API, with the rights of the start. Returns what has to be kept of them, too.
+fn start(
+    args: &Args,
+    further: Connected,
+    models: &Models,
+    state: &AppState,
+    hangups: &Hangups,
+    rights: &mut Rights,
+) -> Result<(Running, Vec<Kept>)> {
+    let account = rights.account();
+    rights.folder(&args.log_dir, 0o755, "--log-dir")?;
+    let store = args.alerts_kept.store();
+    if let Some(folder) = store.as_ref().and_then(|store| store.path.parent()) {
+        rights.folder(folder, 0o750, "--state-dir or --alert-db")?;
+    }
     let options = options(args, models.handle().current().model.contract().profile);
     let sensor = Sensor::start(&watch(args), &options)?;
-    let (sensor_state, stats) = (sensor.state(), Arc::new(Stats::new(args.linger)));
+    let sensor_state = sensor.state();
     let names = Arc::clone(&sensor_state);
     let block = args.response.block();
     let files = args.sinks.log_files(args.log_negative_predictions, block.is_some());
-    let mut connected = sink::log_files(&args.log_dir, &files).with_context(|| {
+    let mut connected = account.with_files(|| sink::log_files(&args.log_dir, &files)).with_context(|| {
         format!("cannot write logs to {}; choose another place with --log-dir", args.log_dir.display())
     })?;
     connected.extend(further);
@@ -259,28 +290,24 @@ fn start(args: &Args, further: Connected, models: &Models, state: &AppState, han
     );
     let reopened = Arc::clone(&hub);
     hangups.each(move || reopened.reopen());
-    let alert_settings = args.alert_rules.settings();
-    let origin = args.events.origin(alert_settings.severities.clone());
-    let sinks = Sinks::new(Arc::clone(&hub), Arc::new(move |index| names.interface_name(index)), origin);
     let block = block.map(|options| sensor.filter_maps().map(|maps| (options, maps))).transpose()?;
     let responder = Arc::new(Responder::start(args.response.allow(), block, &hub)?);
-    let drift = Arc::new(DriftWatch::default());
-    let desk = Desk::open(alert_settings, args.alerts_kept.store(), Arc::clone(&hub))
-        .context("cannot start the thread of the alert store")?;
-    let board = desk.board();
-    let (pipeline, batches) = Pipeline::start(
-        Judge::new(models.handle()),
-        Arc::clone(&responder),
-        sinks,
-        desk,
-        Watchers { stats: Arc::clone(&stats), drift: Arc::clone(&drift), shadow: models.shadow() },
-    )
-    .context("cannot start the scoring thread")?;
-    state.set_model_watch(drift);
+    let setup = Setup {
+        names: Arc::new(move |index| names.interface_name(index)),
+        events: &args.events,
+        alerts: args.alert_rules.settings(),
+        store,
+        models,
+        linger: args.linger,
+    };
+    let (mut judging, batches) = account.with_files(|| Judging::start(setup, hub, Arc::clone(&responder), state))?;
     let table = Mutex::new(sensor.live_flows(&options)?);
     state.set_flow_source(Arc::new(FlowView { table, state: Arc::clone(&sensor_state) }));
-    let presence = Arc::new(Mutex::new(Presence::begin(&args.log_dir, args.pin)));
-    let reporting = report_presence(Arc::clone(&presence), Arc::clone(&sensor_state));
+    let presence = account.with_files(|| Presence::begin(&args.log_dir, args.pin));
+    let presence = Arc::new(Mutex::new(presence));
+    let kept = sensor.hand_over(&account)?;
+    rights.own(sensor.folders());
+    rights.own(responder.hand_over(&account).context("cannot give the list of blocked sources to the account")?);
     let drain = sensor.drain(&options, batches)?;
     info!(
         "a table of {} flows takes {:.0} MiB of kernel memory with its buffers",
@@ -288,18 +315,9 @@ fn start(args: &Args, further: Connected, models: &Models, state: &AppState, han
         sensor_state.memory_bytes() as f64 / f64::from(1 << 20)
     );
     warn_of_blocking(&responder, &sensor_state);
-    let view = Arc::new(SensorView {
-        state: sensor_state,
-        stats: Arc::clone(&stats),
-        responder: Arc::clone(&responder),
-        hub: Arc::clone(&hub),
-        board: Arc::clone(&board),
-    });
-    state.set_alerts(board);
-    let stats_events = args.events.report_stats(Arc::clone(&view));
-    state.set_sensor(view);
+    judging.show(sensor_state, &args.events, state);
     info!("logs go to {}; stop with Ctrl-C", args.log_dir.display());
-    Ok(Running { drain, pipeline, hub, stats, responder, presence, reporting, stats_events })
+    Ok((Running { drain, judging, presence }, kept))
 }
 
 /// Notes every few seconds how many flows a kill would lose.
@@ -329,25 +347,18 @@ fn warn_of_blocking(responder: &Responder, state: &SensorState) {
 
 impl Running {
     /// Detaches and flushes what is not pinned, judges what is left, and closes the books.
-    async fn stop(self) -> Result<()> {
-        let Self { drain, pipeline, hub, stats, responder, presence, reporting, stats_events } = self;
-        stats_events.inspect(JoinHandle::abort);
-        reporting.abort();
-        // Ends by being aborted; what matters is that it writes no more.
-        let _ = reporting.await;
+    /// `reporting` keeps the presence up to date.
+    async fn stop(self, reporting: Option<JoinHandle<()>>) -> Result<()> {
+        let Self { drain, judging, presence } = self;
+        if let Some(reporting) = reporting {
+            reporting.abort();
+            // Ends by being aborted; what matters is that it writes no more.
+            let _ = reporting.await;
+        }
         let state = drain.state();
         let pinned_at = drain.pinned_at().map(Path::to_owned);
-        let report = tokio::task::spawn_blocking(move || {
-            // First, so that verdicts on what is still open block nobody.
-            responder.stop();
-            let report = drain.stop();
-            pipeline.finish();
-            hub.stop();
-            report
-        })
-        .await
-        .context("the sensor could not be stopped")?;
-        let (counters, verdicts) = (settled_counters(&state), stats.snapshot());
+        let (report, verdicts) = judging.finish(move || drain.stop()).await?;
+        let counters = settled_counters(&state);
         let live = counters.flows.opened.saturating_sub(counters.flows.ended());
         presence.lock().unwrap_or_else(PoisonError::into_inner).end(live);
         let (open, then) = if report.pinned {
@@ -396,27 +407,6 @@ fn settled_counters(state: &SensorState) -> Counters {
         counters = state.counters();
     }
     counters
-}
-
-/// Every packet is in a flow or skipped for a reason, every flow judged, discarded, evicted or lost: says so, or what is
-/// missing. Where flows stay in a pinned table, other agents may have read records before this one, and the kernel goes on:
-/// then what this agent has read must have been judged.
-fn close_books(counters: &Counters, report: &DrainReport, verdicts: &StatsSnapshot) {
-    let FlowCounters { opened, emitted, .. } = counters.flows;
-    let DrainReport { taken, inherited, flushed, discarded, pinned } = *report;
-    let ended = counters.flows.ended() + flushed + discarded;
-    let arrived = taken + inherited + flushed;
-    let judged = verdicts.scored + verdicts.other_protocol + verdicts.failed;
-    let whole = pinned || (opened == ended && emitted == taken);
-    if counters.ingress.balanced() && counters.egress.balanced() && whole && arrived == judged {
-        info!("the books balance");
-    } else {
-        error!(
-            "the books do not balance: {opened} flows opened and {ended} ended, {emitted} left the kernel, {arrived} \
-             arrived and {judged} were judged; ingress {:?}, egress {:?}; please report this",
-            counters.ingress, counters.egress
-        );
-    }
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -44,7 +44,7 @@ const EXAMPLES: &str = "\
 Examples:
   ml-ids score capture.pcap                    a JSON line for each flow
   ml-ids score capture.pcap -o verdicts.csv    a spreadsheet of them
-  ml-ids score flows.csv --model forest.onnx   rows that `ml-ids extract` or CICFlowMeter has made
+  ml-ids score flows.csv --model forest.onnx   rows of `ml-ids extract` or CICFlowMeter
   ml-ids score capture.pcap --alerts           the alerts that a sensor would have made
   ml-ids score capture.pcap --alerts=jsonl --alert-severity DoS=3 | head -n 1";
 

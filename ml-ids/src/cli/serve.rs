@@ -3,22 +3,29 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
 use anyhow::{Context as _, Result};
 use clap::{ArgAction, builder::FalseyValueParser};
-use tokio::net::{TcpListener, lookup_host};
+use tokio::net::{TcpListener, TcpSocket, lookup_host};
 
 use super::{
     exit::Exit,
     hangup::Hangups,
     keep::{KeepArgs, Models},
+    privileges::{self, PrivilegeArgs},
     source::ModelArgs,
     wiring::shutdown_signal,
 };
-use crate::api::{self, Access, AccessError, AccessFiles, AppState, Limits, TimeUnit};
+use crate::{
+    api::{self, Access, AccessError, AccessFiles, AppState, Limits, TimeUnit},
+    privilege::Account,
+};
+
+/// Connections that wait to be accepted, as the standard library has it.
+const BACKLOG: u32 = 1024;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -70,6 +77,8 @@ pub(super) struct Args {
     model: ModelArgs,
     #[command(flatten)]
     keep: KeepArgs,
+    #[command(flatten)]
+    privileges: PrivilegeArgs,
 }
 
 /// Why a server did not come up.
@@ -141,30 +150,34 @@ fn advice(error: &io::Error) -> &'static str {
 }
 
 impl ListenArgs {
-    /// Checks address, tokens and certificate, and takes the address. Call it before anything that takes long, so that
+    /// Checks address, tokens and certificate, and takes the address without listening yet. Call it before anything that takes long, so that
     /// mistakes show at once.
     ///
     /// # Errors
     /// No address, one that other hosts can reach without a token or `--insecure-listen`, one that cannot be had, or files that
     /// cannot be used.
-    pub(super) async fn open(&self) -> Result<(TcpListener, Access), ServeError> {
-        let access = Access::load(&self.files()?)?;
+    pub(super) async fn open(&self) -> Result<(Bound, Access), ServeError> {
+        let access = Access::load(&self.access_files()?)?;
         let scheme = self.scheme();
-        let listener = self.bind().await?;
-        let address = listener.local_addr().map_err(|error| self.wrong(error.to_string()))?;
+        let socket = self.bind().await?;
+        let address = socket.local_addr().map_err(|error| self.wrong(error.to_string()))?;
         if scheme == "http" && self.token_file.is_some() && !is_loopback(address.ip()) {
             log::warn!(
                 "TOKENS GO OVER THE NETWORK IN THE CLEAR: {address} can be reached by other hosts and nothing is encrypted; \
                  add --tls-cert and --tls-key, or put a proxy in front that does"
             );
         }
-        log::info!("listening on {scheme}://{address}");
-        Ok((listener, access))
+        Ok((Bound { socket, address, scheme }, access))
+    }
+
+    /// Files that are read again at SIGHUP.
+    pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
+        [&self.token_file, &self.tls_cert, &self.tls_key].into_iter().flatten().map(PathBuf::as_path)
     }
 
     /// The files that say who may come in. Certificate and key may come from different places, a flag and the configuration
     /// file, so that it is not for the parser to say that they belong together.
-    fn files(&self) -> Result<AccessFiles, ServeError> {
+    fn access_files(&self) -> Result<AccessFiles, ServeError> {
         let tls = match (&self.tls_cert, &self.tls_key) {
             (Some(certificate), Some(key)) => Some((certificate.clone(), key.clone())),
             (None, None) => None,
@@ -183,7 +196,7 @@ impl ListenArgs {
     /// # Errors
     /// The same, but for addresses that cannot be had.
     pub(super) async fn check(&self) -> Result<(Vec<SocketAddr>, &'static str), ServeError> {
-        Access::load(&self.files()?)?;
+        Access::load(&self.access_files()?)?;
         Ok((self.addresses().await?, self.scheme()))
     }
 
@@ -200,12 +213,12 @@ impl ListenArgs {
         Ok(addresses)
     }
 
-    async fn bind(&self) -> Result<TcpListener, ServeError> {
+    async fn bind(&self) -> Result<TcpSocket, ServeError> {
         let addresses = self.addresses().await?;
         let mut failure = self.wrong("the name has no address".to_owned());
         for address in addresses {
-            match TcpListener::bind(address).await {
-                Ok(listener) => return Ok(listener),
+            match bind(address) {
+                Ok(socket) => return Ok(socket),
                 Err(source) => failure = ServeError::Bind { address, source },
             }
         }
@@ -215,6 +228,35 @@ impl ListenArgs {
     fn wrong(&self, reason: String) -> ServeError {
         ServeError::Address { listen: self.listen.clone(), reason }
     }
+}
+
+/// An address that is taken, but not listened on yet: clients are refused.
+#[derive(Debug)]
+pub(super) struct Bound {
+    socket: TcpSocket,
+    address: SocketAddr,
+    scheme: &'static str,
+}
+
+impl Bound {
+    /// Listens: from here on clients are let in.
+    ///
+    /// # Errors
+    /// When somebody else was faster.
+    pub(super) fn listen(self) -> Result<TcpListener, ServeError> {
+        let Self { socket, address, scheme } = self;
+        let listener = socket.listen(BACKLOG).map_err(|source| ServeError::Bind { address, source })?;
+        log::info!("listening on {scheme}://{address}");
+        Ok(listener)
+    }
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // Connections of a former process that are still closing keep nobody from the address.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
 }
 
 /// Reads tokens and certificate again at each hangup, for as long as there is a server.
@@ -245,17 +287,30 @@ pub(super) fn run(args: Args) -> Result<Exit> {
     ended
 }
 
-async fn serve(Args { listen, model, keep }: Args) -> Result<Exit> {
+async fn serve(Args { listen, model, keep, privileges }: Args) -> Result<Exit> {
+    let mut rights = match privileges.rights() {
+        Ok(rights) => rights,
+        Err(error) => return Ok(privileges::report(&error)),
+    };
     let (mut shutdown, hangups) = (shutdown_signal()?, Hangups::listen()?);
-    let (listener, access) = match listen.open().await {
+    let (bound, access) = match listen.open().await {
         Ok(open) => open,
         Err(error) => return Ok(error.report()),
     };
     let state = Arc::new(AppState::new(Limits::default(), listen.client_time_unit, false).with_access(access));
     reload_access(&state, &hangups);
+    rights.listening(&listen);
+    rights.models(&model, keep.shadow());
+    // A model is input like any other: nothing of it is read with rights that serving does not need.
+    rights.end(&[], &state)?;
+    let account = Arc::new(Account::current());
+    let listener = match bound.listen() {
+        Ok(listener) => listener,
+        Err(error) => return Ok(error.report()),
+    };
     let server = tokio::spawn(api::serve(listener, Arc::clone(&state), shutdown.clone()));
     let loaded = tokio::select! {
-        loaded = Models::load(&model, &keep, &state, &hangups) => Some(loaded),
+        loaded = Models::load(&model, &keep, &account, &state, &hangups) => Some(loaded),
         _ = shutdown.wait_for(|stop| *stop) => None,
     };
     if let Some(Err(error)) = loaded {
@@ -302,7 +357,8 @@ mod tests {
     #[tokio::test]
     async fn taken_port_is_named_and_advice_given() {
         let first = listen(&["--listen", "127.0.0.1:0"]).open().await.unwrap();
-        let address = first.0.local_addr().unwrap().to_string();
+        let first = first.0.listen().unwrap();
+        let address = first.local_addr().unwrap().to_string();
         let error = listen(&["--listen", &address]).open().await.unwrap_err();
         assert!(error.to_string().contains(&address) && error.to_string().contains("another port"), "{error}");
         assert_eq!(error.exit_code(), Exit::Failed);

@@ -92,6 +92,11 @@ impl ModelArgs {
         self.model.clone().or_else(|| self.mlflow_model_name.clone()).unwrap_or_default()
     }
 
+    /// Where models from elsewhere are kept, if they are.
+    pub(super) fn cache_directory(&self) -> Option<PathBuf> {
+        self.cache.directory()
+    }
+
     /// What loads that model.
     pub(super) fn keeper_options(&self) -> Result<KeeperOptions> {
         self.keeper_options_of(self.source())
@@ -141,10 +146,14 @@ impl AccessArgs {
 
 impl CacheArgs {
     fn cache(&self) -> Option<Cache> {
+        self.directory().map(Cache::new)
+    }
+
+    fn directory(&self) -> Option<PathBuf> {
         if self.no_model_cache {
             return None;
         }
-        let directory = self.model_cache.clone().or_else(|| {
+        self.model_cache.clone().or_else(|| {
             let variable = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
             // SAFETY: no preconditions.
             let is_root = unsafe { libc::geteuid() } == 0;
@@ -155,8 +164,7 @@ impl CacheArgs {
                 let cache = variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")))?;
                 Some(cache.join("ml-ids/models"))
             })
-        })?;
-        Some(Cache::new(directory))
+        })
     }
 }
 

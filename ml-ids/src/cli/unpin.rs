@@ -9,9 +9,9 @@ use crate::sensor::{PIN_DIRECTORY, Removed, remove_all};
 
 const EXAMPLES: &str = "\
 Examples:
-  ml-ids unpin                                 after `ml-ids run --pin` has been stopped for good
+  ml-ids unpin                                 after a sensor has been stopped for good
   ml-ids unpin --pin-dir /run/bpf/sensor       of a sensor that was told to pin there
-  ml-ids unpin --force                         take the pins away from a sensor that runs, or hangs";
+  ml-ids unpin --force                         take the pins from a sensor that hangs";
 
 /// Detach the hooks and remove the flow table that `run --pin` has left in the kernel
 #[derive(clap::Args)]

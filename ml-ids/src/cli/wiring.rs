@@ -25,6 +25,7 @@ use crate::{
         Stats, StatsSnapshot,
         drift::{DriftReport, DriftWatch},
     },
+    histogram::Shape,
     respond::{BlockState, Responder},
     sensor::{self, EgressHook, IngressHook, LiveFlow, LiveFlows, LiveTop, SensorState, WatchedInterface},
     sink::{Hub, protocol_name},
@@ -39,9 +40,76 @@ impl ModelWatch for DriftWatch {
     }
 }
 
+/// What is in front of the scoring thread: the kernel's programs, or a replay.
+pub(super) trait Front: Send + Sync {
+    /// The books.
+    fn counters(&self) -> Counters;
+
+    /// The books when this agent came.
+    fn counters_at_start(&self) -> Counters {
+        Counters::default()
+    }
+
+    /// Where packets come from.
+    fn interfaces(&self) -> Vec<InterfaceHealth>;
+
+    /// The flow table.
+    fn table(&self) -> TableFill;
+
+    /// Records that could not be read, and sweeps that failed.
+    fn faults(&self) -> Faults {
+        Faults::default()
+    }
+
+    /// How long it takes to hand over a batch of finished flows.
+    fn drain_times(&self) -> Shape {
+        Shape::default()
+    }
+
+    /// What whoever looks should know, in words.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// What must not happen.
+#[derive(Default)]
+pub(super) struct Faults {
+    pub(super) malformed_records: u64,
+    pub(super) sweep_failures: u64,
+}
+
+impl Front for SensorState {
+    fn counters(&self) -> Counters {
+        Self::counters(self)
+    }
+
+    fn counters_at_start(&self) -> Counters {
+        *Self::counters_at_start(self)
+    }
+
+    fn interfaces(&self) -> Vec<InterfaceHealth> {
+        Self::interfaces(self).into_iter().map(interface).collect()
+    }
+
+    fn table(&self) -> TableFill {
+        let (capacity, used) = (u64::from(self.max_flows()), u64::from(self.entries()));
+        let ((pressed, presses), fill) = (self.pressure(), used as f64 / capacity.max(1) as f64);
+        TableFill { capacity, used, fill, memory_bytes: self.memory_bytes(), pressed, presses }
+    }
+
+    fn faults(&self) -> Faults {
+        Faults { malformed_records: self.malformed_records(), sweep_failures: self.sweep_failures() }
+    }
+
+    fn drain_times(&self) -> Shape {
+        Self::drain_times(self)
+    }
+}
+
 /// The sensor as `/health` asks for it.
 pub(super) struct SensorView {
-    pub(super) state: Arc<SensorState>,
+    pub(super) front: Arc<dyn Front>,
     pub(super) stats: Arc<Stats>,
     pub(super) responder: Arc<Responder>,
     pub(super) hub: Arc<Hub>,
@@ -50,18 +118,18 @@ pub(super) struct SensorView {
 
 impl SensorHealth for SensorView {
     fn snapshot(&self) -> SensorSnapshot {
-        let Counters { ingress, egress, flows } = self.state.counters();
-        let (capacity, used) = (u64::from(self.state.max_flows()), u64::from(self.state.entries()));
-        let fill = used as f64 / capacity.max(1) as f64;
+        let Counters { ingress, egress, flows } = self.front.counters();
+        let table = self.front.table();
+        let Faults { malformed_records, sweep_failures } = self.front.faults();
         let verdicts = self.stats.snapshot();
-        let interfaces = self.state.interfaces();
+        let interfaces = self.front.interfaces();
         let mut degraded: Vec<String> =
             interfaces.iter().flat_map(|interface| interface.problems.iter().cloned()).collect();
-        if fill > TABLE_NEARLY_FULL {
-            degraded.push(format!("the flow table is {:.0} % full; raise --max-flows", fill * 100.0));
+        if table.fill > TABLE_NEARLY_FULL {
+            degraded.push(format!("the flow table is {:.0} % full; raise --max-flows", table.fill * 100.0));
         }
         // What was lost before this agent came was said when it came.
-        let before = self.state.counters_at_start();
+        let before = self.front.counters_at_start();
         for (hook, books) in [(Hook::Ingress, &ingress), (Hook::Egress, &egress)] {
             let full = |books: &HookCounters| books.skipped.get(Skip::TableFull as usize).copied().unwrap_or(0);
             let lost = full(books).saturating_sub(full(before.hook(hook)));
@@ -69,8 +137,7 @@ impl SensorHealth for SensorView {
                 degraded.push(format!("{lost} {} packets found the flow table full; raise --max-flows", hook.name()));
             }
         }
-        let (pressed, presses) = self.state.pressure();
-        if pressed {
+        if table.pressed {
             degraded.push("the flow table is nearly full: unanswered and quiet flows end early".to_owned());
         }
         let lost = flows.lost_ring_full.saturating_sub(before.flows.lost_ring_full);
@@ -78,8 +145,8 @@ impl SensorHealth for SensorView {
             degraded
                 .push(format!("{lost} finished flows were lost because the ring buffer was full; raise --ring-bytes"));
         }
-        if self.state.sweep_failures() > 0 {
-            degraded.push(format!("the kernel refused {} sweeps; flows end late", self.state.sweep_failures()));
+        if sweep_failures > 0 {
+            degraded.push(format!("the kernel refused {sweep_failures} sweeps; flows end late"));
         }
         if verdicts.failed > 0 {
             degraded.push(format!("the model failed on {} flows", verdicts.failed));
@@ -104,17 +171,17 @@ impl SensorHealth for SensorView {
             }
         }
         SensorSnapshot {
-            interfaces: interfaces.into_iter().map(interface).collect(),
+            interfaces,
             packets: PacketBooks { ingress: books(&ingress), egress: books(&egress) },
             flows: FlowBooks {
-                live: self.state.live_flows(),
+                live: flows.opened.saturating_sub(flows.ended()),
                 opened: flows.opened,
                 emitted: flows.emitted,
                 discarded: flows.discarded,
                 lost_ring_full: flows.lost_ring_full,
                 evicted: flows.evicted,
             },
-            table: TableFill { capacity, used, fill, memory_bytes: self.state.memory_bytes(), pressed, presses },
+            table,
             verdicts: VerdictCounts {
                 scored: verdicts.scored,
                 alerts: verdicts.alerts,
@@ -124,6 +191,7 @@ impl SensorHealth for SensorView {
             block: self.responder.state().map_or_else(BlockHealth::default, |state| block(state, &ingress)),
             sinks,
             degraded,
+            notes: self.front.notes(),
             measures: Measures {
                 ended: self.stats.ended().map(|(reason, count)| (reason.name(), count)).collect(),
                 other_protocol: verdicts.other_protocol,
@@ -132,16 +200,16 @@ impl SensorHealth for SensorView {
                 alerts: self.board.counts().opened.into_iter().map(opened).collect(),
                 lost_packets: flows.lost_packets,
                 evicted_packets: flows.evicted_packets,
-                malformed_records: self.state.malformed_records(),
-                sweep_failures: self.state.sweep_failures(),
-                drain: self.state.drain_times(),
+                malformed_records,
+                sweep_failures,
+                drain: self.front.drain_times(),
                 timing: self.stats.timing().shapes(),
             },
         }
     }
 
     fn totals(&self) -> Totals {
-        let Counters { ingress, egress, flows } = self.state.counters();
+        let Counters { ingress, egress, flows } = self.front.counters();
         let StatsSnapshot { scored, alerts, allowed, .. } = self.stats.snapshot();
         let hooks = [&ingress, &egress];
         let skipped = hooks.iter().flat_map(|hook| &hook.skipped).fold(0u64, |sum, count| sum.saturating_add(*count));
@@ -164,37 +232,39 @@ pub(super) struct FlowView {
     pub(super) state: Arc<SensorState>,
 }
 
+/// Open flows as the API shows them.
+pub(super) fn open_flows(top: LiveTop, name: impl Fn(u32) -> Option<String>) -> OpenFlows {
+    let LiveTop { open, by_packets, by_bytes, by_age } = top;
+    let [by_packets, by_bytes, by_age] =
+        [by_packets, by_bytes, by_age].map(|flows| flows.into_iter().map(|flow| open_flow(flow, &name)).collect());
+    OpenFlows { open, by_packets, by_bytes, by_age }
+}
+
 impl FlowSource for FlowView {
     fn look(&self, most: usize) -> Result<OpenFlows, String> {
         let looked = self.table.lock().unwrap_or_else(PoisonError::into_inner).look(most);
-        let LiveTop { open, by_packets, by_bytes, by_age } = looked.map_err(|error| error.to_string())?;
-        let [by_packets, by_bytes, by_age] =
-            [by_packets, by_bytes, by_age].map(|flows| flows.into_iter().map(|flow| self.open_flow(flow)).collect());
-        Ok(OpenFlows { open, by_packets, by_bytes, by_age })
+        Ok(open_flows(looked.map_err(|error| error.to_string())?, |index| self.state.interface_name(index)))
     }
 }
 
-impl FlowView {
-    fn open_flow(&self, flow: LiveFlow) -> OpenFlow {
-        let LiveFlow { source, destination, protocol, interface, start_us, age_us, quiet_us, packets, bytes, flags } =
-            flow;
-        let [fin, syn, rst, psh, ack, urg, ece, cwr] = flags;
-        OpenFlow {
-            src_ip: source.0,
-            src_port: source.1,
-            dest_ip: destination.0,
-            dest_port: destination.1,
-            proto: protocol_name(protocol),
-            in_iface: self.state.interface_name(interface),
-            pkts_toserver: packets[0],
-            pkts_toclient: packets[1],
-            bytes_toserver: bytes[0],
-            bytes_toclient: bytes[1],
-            start: UNIX_EPOCH + Duration::from_micros(start_us),
-            age: Duration::from_micros(age_us).as_secs_f64(),
-            quiet: Duration::from_micros(quiet_us).as_secs_f64(),
-            flags: Flags { fin, syn, rst, psh, ack, urg, ece, cwr },
-        }
+fn open_flow(flow: LiveFlow, name: impl Fn(u32) -> Option<String>) -> OpenFlow {
+    let LiveFlow { source, destination, protocol, interface, start_us, age_us, quiet_us, packets, bytes, flags } = flow;
+    let [fin, syn, rst, psh, ack, urg, ece, cwr] = flags;
+    OpenFlow {
+        src_ip: source.0,
+        src_port: source.1,
+        dest_ip: destination.0,
+        dest_port: destination.1,
+        proto: protocol_name(protocol),
+        in_iface: name(interface),
+        pkts_toserver: packets[0],
+        pkts_toclient: packets[1],
+        bytes_toserver: bytes[0],
+        bytes_toclient: bytes[1],
+        start: UNIX_EPOCH + Duration::from_micros(start_us),
+        age: Duration::from_micros(age_us).as_secs_f64(),
+        quiet: Duration::from_micros(quiet_us).as_secs_f64(),
+        flags: Flags { fin, syn, rst, psh, ack, urg, ece, cwr },
     }
 }
 

@@ -20,6 +20,7 @@ use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 use super::{hex, source::Source};
+use crate::privilege::file_owner;
 
 /// Most bytes of `current.json` that are read.
 const CARD_BYTES: u64 = 64 << 10;
@@ -173,9 +174,7 @@ impl Cache {
 
 /// Requires that nobody but this user and root may have written it.
 fn private(path: &Path, data: &Metadata) -> Result<(), CacheError> {
-    // SAFETY: no preconditions.
-    let own = unsafe { libc::geteuid() };
-    let trusted = (data.uid() == own || data.uid() == 0) && data.mode() & WRITABLE_BY_OTHERS == 0;
+    let trusted = (data.uid() == file_owner() || data.uid() == 0) && data.mode() & WRITABLE_BY_OTHERS == 0;
     if trusted { Ok(()) } else { Err(CacheError::Exposed(path.to_owned())) }
 }
 

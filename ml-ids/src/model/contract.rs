@@ -35,7 +35,9 @@ pub enum ContractError {
     #[error("the model's metadata has `{0}` twice")]
     Twice(String),
     /// Another contract version.
-    #[error("the model keeps contract `{0}`, this program knows contract `{VERSION}`")]
+    #[error(
+        "the model keeps contract `{0}`, this program knows contract `{VERSION}`; export it with the training package of this version"
+    )]
     Version(String),
     /// A profile that does not exist.
     #[error("`ml_ids.profile` is `{0}`, expected fixed, cns2022 or cic2017")]

@@ -14,7 +14,9 @@ pub enum ModelError {
     #[error(transparent)]
     Fetch(#[from] FetchError),
     /// Its SHA-256 is not the one that was asked for.
-    #[error("the model's SHA-256 is {found}, expected {expected}")]
+    #[error(
+        "the model's SHA-256 is {found}, expected {expected}; it is not the model that was meant, or --model-sha256 is of an older one"
+    )]
     Sha256 {
         /// That of the file, in hex.
         found: String,

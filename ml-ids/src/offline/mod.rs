@@ -4,7 +4,8 @@
 //! source (file, gzip, zstd) ─► capture (pcap, pcapng) ─► link (Ethernet, SLL, …) ─► replay ─► FlowRecord ─► table ─► rows of text, or columns
 //! ```
 //!
-//! [`replay`] does this on one thread, flow by flow; [`pipeline::replay`] on any number, in batches of flows.
+//! [`replay`] does this on one thread, flow by flow; [`pipeline::replay`] on any number, in batches of flows; [`ReplaySensor`]
+//! at the capture's pace, as a live sensor would have seen it.
 
 mod buffer;
 mod capture;
@@ -13,10 +14,13 @@ mod fragments;
 mod link;
 mod pcapng;
 pub mod pipeline;
+mod readdress;
 mod replay;
 pub mod row_groups;
 pub mod rows;
+mod sensor;
 pub mod source;
+mod speed;
 pub mod table;
 mod text;
 
@@ -27,6 +31,8 @@ use ml_ids_common::FlowRecord;
 pub use capture::{Capture, CaptureError, Frame, MAX_BLOCK};
 pub use link::{LinkType, parse_frame};
 pub use replay::{MAX_FLOWS, ParsedFrame, Replay};
+pub use sensor::{OpenCapture, Reopen, ReplayOptions, ReplaySensor, ReplayState};
+pub use speed::Speed;
 
 /// Replays a capture from where it stands to its end, and ends the flows that are still open. Finished flows go to
 /// `emit` in the order in which they end; the first error from it stops the replay and is returned.

@@ -14,6 +14,8 @@ use ml_ids_common::{
 
 use super::fragments::Datagrams;
 
+mod sweep;
+
 /// Most five-tuples that are kept at a time, about 4.5 GB. A packet that would open one more is skipped as
 /// [`Skip::TableFull`].
 pub const MAX_FLOWS: usize = 1 << 23;
@@ -107,7 +109,14 @@ impl Replay {
         self.open().count() as u64
     }
 
-    fn open(&self) -> impl Iterator<Item = &FlowState> {
+    /// Five-tuples that are kept now.
+    #[must_use]
+    pub fn entries(&self) -> usize {
+        self.flows.len()
+    }
+
+    /// The flows that are open now.
+    pub(super) fn open(&self) -> impl Iterator<Item = &FlowState> {
         self.flows.iter().map(|Slot(flow)| flow).filter(|flow| flow.life == Life::Open as u8)
     }
 

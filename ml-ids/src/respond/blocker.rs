@@ -2,8 +2,9 @@
 //! something stands against it; a thread removes what has expired and notices what `ml-ids block` does.
 
 use std::{
+    io,
     net::IpAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::Ordering,
@@ -86,7 +87,7 @@ struct Work {
     pardons: Pardons,
     /// When the list has to be looked through, in microseconds since boot.
     next_scan_us: u64,
-    _pins: Pins,
+    pins: Pins,
 }
 
 impl Blocker {
@@ -103,7 +104,7 @@ impl Blocker {
         hands.protected.write(&guard).map_err(RespondError::Protect)?;
         let journal = Journal::new(hub, options.dry_run);
         let (muted, pardons) = (Muted::default(), Pardons::default());
-        let work = Work { hands, journal, guard, allow, muted, pardons, next_scan_us: 0, _pins: pins };
+        let work = Work { hands, journal, guard, allow, muted, pardons, next_scan_us: 0, pins };
         let shared = Arc::new(Shared { options, tally: Tally::default(), work: Mutex::new(Some(work)) });
         let (stop, stopped) = channel();
         let keeper = Arc::clone(&shared);
@@ -137,6 +138,14 @@ impl Blocker {
 
     pub(super) fn counts(&self) -> BlockCounts {
         self.shared.tally.snapshot()
+    }
+
+    /// Lets another user and group end it, and says where it works.
+    pub(super) fn give(&self, uid: u32, gid: u32) -> io::Result<Option<PathBuf>> {
+        let work = self.shared.lock();
+        let Some(work) = work.as_ref() else { return Ok(None) };
+        work.pins.give(uid, gid)?;
+        Ok(work.pins.bpffs().map(Path::to_owned))
     }
 
     /// Packets of blocked sources that a dry run let through, and packets that a protected prefix saved.

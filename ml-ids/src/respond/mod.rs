@@ -20,7 +20,7 @@ mod note;
 mod pins;
 mod tally;
 
-use std::{io, net::IpAddr, sync::Arc};
+use std::{io, net::IpAddr, path::PathBuf, sync::Arc};
 
 use aya::maps::MapError;
 use ipnet::IpNet;
@@ -34,7 +34,7 @@ pub use note::{Note, Settings};
 pub use pins::{BPFFS, Hands, Turn};
 pub use tally::BlockCounts;
 
-use crate::{detect::Verdict, model::Model, sensor::FilterMaps, sink::Hub};
+use crate::{detect::Verdict, model::Model, privilege::Account, sensor::FilterMaps, sink::Hub};
 use blocker::Blocker;
 
 /// Why there is no response.
@@ -108,6 +108,15 @@ impl Responder {
             label: model.contract().classes.get(score.class).cloned().unwrap_or_default(),
             probability: score.probability,
         });
+    }
+
+    /// Gives what is pinned to the account that goes on. Returns the folders that it needs.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn hand_over(&self, account: &Account) -> io::Result<Vec<PathBuf>> {
+        let Some(blocker) = &self.blocker else { return Ok(Vec::new()) };
+        Ok(blocker.give(account.uid(), account.gid())?.into_iter().collect())
     }
 
     /// How blocking stands; `None` when it is off.

@@ -6,6 +6,7 @@
 use std::{
     fs::{self, File},
     io,
+    os::{fd::AsRawFd as _, unix::fs::fchown},
     path::{Path, PathBuf},
     thread,
     time::Duration,
@@ -143,8 +144,11 @@ fn typed<M: TryFrom<Map, Error = MapError>>((path, map): (PathBuf, Map)) -> Resu
 /// The pins of a running sensor. They are removed with the value.
 pub(super) struct Pins {
     folder: PathBuf,
-    /// Locked while the sensor lives.
+    /// Locked while the sensor lives, and the way to the pins: folders above may be closed to the account that the sensor
+    /// becomes.
     alive: File,
+    /// The folder above, and the way to that one.
+    parent: File,
 }
 
 impl Pins {
@@ -159,7 +163,7 @@ impl Pins {
         let folder = folder(bpffs);
         make(&bpffs.join(PARENT))?;
         make(&folder)?;
-        let alive = open(&folder)?;
+        let (alive, parent) = (open(&folder)?, open(&bpffs.join(PARENT))?);
         // A command that asks whether a sensor lives holds the lock for a moment.
         let free = (0..LOCK_ATTEMPTS).any(|_| {
             lock(&alive, libc::LOCK_EX | libc::LOCK_NB) || {
@@ -171,7 +175,7 @@ impl Pins {
             return Err(PinsError::Busy { path: folder });
         }
         // From here on the folder is cleared whatever happens.
-        let pins = Self { folder: folder.clone(), alive };
+        let pins = Self { folder: folder.clone(), alive, parent };
         if pins.clear() {
             info!("removed what a sensor that was killed had left in {}", folder.display());
         }
@@ -192,18 +196,33 @@ impl Pins {
         Ok((pins, hands))
     }
 
+    /// Lets another user and group remove them, and the folder above if nobody else has anything in it.
+    pub(super) fn give(&self, uid: u32, gid: u32) -> io::Result<()> {
+        fchown(&self.alive, Some(uid), Some(gid))?;
+        if fs::read_dir(via(&self.parent))?.count() == 1 {
+            fchown(&self.parent, Some(uid), Some(gid))?;
+        }
+        Ok(())
+    }
+
+    /// The file system that they are on: its owner's permissions say what is possible there.
+    pub(super) fn bpffs(&self) -> Option<&Path> {
+        self.folder.parent()?.parent()
+    }
+
     /// Removes all pins. True when there were any.
     fn clear(&self) -> bool {
         let mut any = false;
+        let via = via(&self.alive);
         for name in FILES {
-            match fs::remove_file(self.folder.join(name)) {
+            match fs::remove_file(via.join(name)) {
                 Ok(()) => any = true,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => warn!("cannot remove {}: {error}", self.folder.join(name).display()),
             }
         }
         // Not there, or the next sensor's.
-        let _ = fs::remove_dir(self.folder.join(TURN));
+        let _ = fs::remove_dir(via.join(TURN));
         any
     }
 }
@@ -211,13 +230,18 @@ impl Pins {
 impl Drop for Pins {
     fn drop(&mut self) {
         self.clear();
-        let _ = fs::remove_dir(&self.folder);
-        // Stays when others have pinned something beside it.
+        let _ = fs::remove_dir(via(&self.parent).join(FOLDER));
+        // Stays when others have pinned something beside it, and where nobody but root may remove it.
         if let Some(parent) = self.folder.parent() {
             let _ = fs::remove_dir(parent);
         }
         lock(&self.alive, libc::LOCK_UN);
     }
+}
+
+/// A folder by its descriptor.
+fn via(folder: &File) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()))
 }
 
 fn folder(bpffs: &Path) -> PathBuf {

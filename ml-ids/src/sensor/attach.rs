@@ -157,7 +157,7 @@ fn can_be_pinned(interface: &Interface, direction: Hook, place: Place) -> Result
     Err(PinError::NoLink { hook: place.name(direction), interface: interface.name.clone(), kernel })
 }
 
-fn kernel_before(major: u8, minor: u8) -> bool {
+pub(super) fn kernel_before(major: u8, minor: u8) -> bool {
     KernelVersion::current().is_ok_and(|running| running < KernelVersion::new(major, minor, 0))
 }
 

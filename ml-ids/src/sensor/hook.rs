@@ -113,6 +113,10 @@ impl Place {
         }
     }
 
+    pub(super) const fn is_clsact(self) -> bool {
+        matches!(self, Self::Clsact(_))
+    }
+
     pub(super) const fn is_xdp(self) -> bool {
         matches!(self, Self::DriverXdp | Self::GenericXdp)
     }

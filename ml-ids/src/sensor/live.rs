@@ -88,24 +88,18 @@ impl LiveFlows {
     /// When the kernel refuses.
     pub fn look(&mut self, most: usize) -> io::Result<LiveTop> {
         let (offset_us, now_us) = (boot_to_unix_us(), monotonic_us());
-        let mut open = 0;
-        let [mut packets, mut bytes, mut age] = [const { Foremost::new() }; 3];
+        let mut found = Found::new(most);
         let used = self.due_times.used();
         for (first, count) in runs(&used) {
             for Slot { state, .. } in self.read(first, count)? {
-                if state.life != Life::Open as u8 {
-                    continue;
+                if state.life == Life::Open as u8 {
+                    found.offer(LiveFlow::of(*state, now_us, offset_us));
                 }
-                open += 1;
-                let flow = LiveFlow::of(*state, now_us, offset_us);
-                packets.offer(most, flow.packets.iter().sum(), flow);
-                bytes.offer(most, flow.bytes.iter().sum(), flow);
-                age.offer(most, flow.age_us, flow);
             }
         }
         // It may have been much, and the next look may be far.
         self.values = Vec::new();
-        Ok(LiveTop { open, by_packets: packets.sorted(), by_bytes: bytes.sorted(), by_age: age.sorted() })
+        Ok(found.sorted())
     }
 
     /// Neighbouring slots.
@@ -133,7 +127,8 @@ impl LiveFlows {
 }
 
 impl LiveFlow {
-    fn of(state: FlowState, now_us: u64, offset_us: i64) -> Self {
+    /// An open flow at `now_us` of the clock that its times are of; `offset_us` more is Unix time.
+    pub(crate) fn of(state: FlowState, now_us: u64, offset_us: i64) -> Self {
         let age_us = now_us.saturating_sub(state.start_us);
         let quiet_us = age_us.saturating_sub(u64::try_from(state.last).unwrap_or(0));
         // For its end points; the reason is of no meaning.
@@ -168,6 +163,37 @@ fn runs(used: &[u32]) -> impl Iterator<Item = (u32, u32)> {
         rest = behind;
         Some((first, last - first + 1))
     })
+}
+
+/// A look that goes on.
+pub(crate) struct Found {
+    most: usize,
+    open: u64,
+    packets: Foremost,
+    bytes: Foremost,
+    age: Foremost,
+}
+
+impl Found {
+    /// Keeps `most` in each order.
+    pub(crate) const fn new(most: usize) -> Self {
+        Self { most, open: 0, packets: Foremost::new(), bytes: Foremost::new(), age: Foremost::new() }
+    }
+
+    /// One more open flow.
+    pub(crate) fn offer(&mut self, flow: LiveFlow) {
+        let Self { most, open, packets, bytes, age } = self;
+        *open += 1;
+        packets.offer(*most, flow.packets.iter().sum(), flow);
+        bytes.offer(*most, flow.bytes.iter().sum(), flow);
+        age.offer(*most, flow.age_us, flow);
+    }
+
+    /// What the look has found.
+    pub(crate) fn sorted(self) -> LiveTop {
+        let Self { most: _, open, packets, bytes, age } = self;
+        LiveTop { open, by_packets: packets.sorted(), by_bytes: bytes.sorted(), by_age: age.sorted() }
+    }
 }
 
 /// The greatest of what was offered, as many as are wanted.

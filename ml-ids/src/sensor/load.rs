@@ -12,6 +12,7 @@ use aya::{
     maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
     programs::{ProgramError, SchedClassifier, Xdp},
 };
+use log::warn;
 use ml_ids_common::{Counters, Datagram, DatagramKey, Decap, LINGER_US, LockedFlow, Profile};
 
 use super::{
@@ -25,9 +26,13 @@ use super::{
     pin::{LinkPins, PINNED, PinError, Table, digest},
     sweep,
 };
+use crate::privilege::without_capabilities;
 
 /// The eBPF object, built by `build.rs`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ml-ids"));
+
+/// Programs that are loaded when an interface first needs them.
+const LATER: [&str; 4] = ["egress", "ingress_tc", "ingress_l3", "egress_l3"];
 
 /// Elements of the hash table beyond one a slot: each CPU keeps some back.
 pub(super) const SPARE_KEYS: u32 = 1024;
@@ -253,7 +258,7 @@ impl Loaded {
         }
         let mut ebpf = loader.load(&kernel.fit(OBJECT)).map_err(denied("create eBPF maps", SensorError::Load))?;
         let ignored = options.filter.install(&mut ebpf)?;
-        Ok(Self { ebpf, pins: table.map(Table::links), ignored })
+        Ok(Self { ebpf, pins: table.map(Table::links).transpose()?, ignored })
     }
 
     pub(super) fn xdp(&mut self, name: &'static str) -> Result<&mut Xdp, SensorError> {
@@ -269,6 +274,27 @@ impl Loaded {
             program.load().map_err(refused(name))?;
         }
         Ok(program)
+    }
+
+    /// Loads what only an interface that comes later needs: once the rights of the start have ended nothing can be loaded.
+    /// Says what the kernel refuses; that is then missed by these interfaces alone.
+    pub(super) fn complete(&mut self) {
+        for name in LATER {
+            if let Err(error) = self.classifier(name) {
+                warn!("interfaces that come later may not be watched: {:#}", anyhow::Error::from(error));
+            }
+        }
+    }
+
+    /// Whether the kernel lets a process without capabilities use maps that it has open.
+    pub(super) fn works_without_capabilities(&self) -> Result<bool, SensorError> {
+        let failed = |source| SensorError::Io { action: "try the maps without capabilities", source };
+        let Some(map) = self.ebpf.map("STATES").and_then(data_of) else { return Err(SensorError::Missing("STATES")) };
+        match without_capabilities(|| map.info().map(drop)).map_err(failed)? {
+            Ok(()) => Ok(true),
+            Err(error) if os_error(&error) == Some(libc::EPERM) => Ok(false),
+            Err(source) => Err(SensorError::Map { map: "STATES", source }),
+        }
     }
 
     /// The books. Taken out once, so that they can be read from any thread.

@@ -40,6 +40,7 @@ pub use hook::{EgressHook, IngressHook};
 pub use ignore::IgnoreRule;
 pub use interface::{InterfaceError, default_interface};
 pub use journal::Journal;
+pub(crate) use live::Found;
 pub use live::{LiveFlow, LiveFlows, LiveTop};
 pub use load::{Options, SensorError};
 pub use pattern::{InterfacePattern, PatternError};
@@ -52,12 +53,18 @@ pub use status::{InterfaceState, SensorState, WatchedInterface};
 pub use test_run::TestRunner;
 pub use watch::Watch;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
 
+use attach::kernel_before;
 use links::Links;
 use load::Loaded;
 use pin::Table;
 use watch::Watcher;
+
+use crate::privilege::{Account, Kept};
 
 /// A sensor that is attached and counting. Dropping it detaches every hook, but for those that are pinned.
 pub struct Sensor {
@@ -118,6 +125,38 @@ impl Sensor {
     #[must_use]
     pub fn journal(&self) -> Arc<Journal> {
         Arc::clone(&self.journal)
+    }
+
+    /// Prepares for the end of the rights that this process started with: whatever it may need of the kernel later is had now,
+    /// and its pins are given to the account that goes on. Returns which capabilities this kernel leaves no choice about.
+    ///
+    /// # Errors
+    /// When the kernel's ways cannot be found out, or the pins not given away.
+    pub fn hand_over(&self, account: &Account) -> Result<Vec<Kept>, SensorError> {
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        loaded.complete();
+        if account.changes()
+            && let Some(pins) = &loaded.pins
+        {
+            let failed = |source| SensorError::Io { action: "give the pinned links to the account", source };
+            pins.give(account.uid(), account.gid()).map_err(failed)?;
+        }
+        let mut kept = Vec::new();
+        if !loaded.works_without_capabilities()? {
+            kept.push(Kept::BPF);
+        }
+        // TCX came with it; before, what comes later hangs on a filter as well.
+        if self.watcher.uses_clsact() || kernel_before(6, 6) {
+            kept.push(Kept::NET_ADMIN);
+        }
+        Ok(kept)
+    }
+
+    /// Folders that the account needs to go on.
+    #[must_use]
+    pub fn folders(&self) -> Vec<PathBuf> {
+        let loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        loaded.pins.iter().map(|pins| pins.folder().to_owned()).collect()
     }
 
     /// Starts the threads: one drains finished flows into `sink` and runs the sweep, one follows the interfaces.

@@ -124,6 +124,12 @@ impl Watcher {
         Ok(watcher)
     }
 
+    /// Whether a program hangs on a filter, which is not removed by closing a descriptor.
+    pub(super) fn uses_clsact(&self) -> bool {
+        let sides = self.watched.iter().flat_map(|watched| watched.sides.iter().flatten());
+        sides.into_iter().any(|side| side.hook.place.is_clsact())
+    }
+
     /// Starts the thread.
     pub(super) fn start(self) -> Result<WatchThread, SensorError> {
         let failed = |source| SensorError::Io { action: "create an event descriptor", source };

@@ -104,6 +104,8 @@ impl Document {
 fn section(mistake: &Mistake, output: &str) -> String {
     let Mistake { did, command, ends, means, .. } = mistake;
     let code = match ends {
+        // It is curl's, not ours.
+        Ends::With(_) if command.starts_with("curl") => String::new(),
         Ends::With(code) => format!("Exit code {code}. "),
         Ends::Never(_) => "It runs on. ".to_owned(),
     };

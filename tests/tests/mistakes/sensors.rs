@@ -104,7 +104,7 @@ pub(crate) const MISTAKES: &[Mistake] = &[
     Mistake {
         title: "Blocking on a mirror port",
         did: "`--block` on an interface that gets copies of packets.",
-        setup: "mkdir -p bpffs; mountpoint -q bpffs || mount -t bpf bpf bpffs",
+        setup: "mkdir -p bpffs",
         command: "ml-ids run -i srv0 --attach mirror --block --bpffs bpffs --no-alert-db",
         ends: Ends::Never("is taken for a copy"),
         means: "Dropping a copy keeps nobody out. Block on the router or the host itself, and watch it with `--attach host`.",

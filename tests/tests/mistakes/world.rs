@@ -146,12 +146,30 @@ impl World {
 /// Without what differs from machine to machine and from run to run.
 fn normal(text: &str, folder: &Path) -> String {
     let text = text.replace(&*folder.to_string_lossy(), FOLDER);
+    let text = between(&text, "there are: ", "; ", "lo, eth0");
+    let text = between(&text, ".corrupt-", ",", "TIME");
+    let text = between(&text, "SHA-256 is ", ",", "SHA256");
     let told = text.lines().filter(|line| !line.contains(" INFO "));
     let lines = told.map(|line| {
         let line = line.trim_end_matches('\r').trim_end();
         number_after(&without_speed(&without_time(line)), "process ", "PID") + "\n"
     });
     lines.collect()
+}
+
+/// Replaces what stands between two marks.
+fn between(text: &str, from: &str, to: &str, stand_in: &str) -> String {
+    let (mut whole, mut rest) = (String::new(), text);
+    while let Some((before, after)) = rest.split_once(from) {
+        whole += before;
+        whole += from;
+        rest = after;
+        if let Some((_, end)) = after.split_once(to) {
+            whole += stand_in;
+            rest = &after[after.len() - end.len() - to.len()..];
+        }
+    }
+    whole + rest
 }
 
 /// `[2026-11-27T08:00:00Z WARN  ml_ids::sink] text` without its time.

@@ -43,7 +43,7 @@ fn again(checkout: &Checkout, target: Target, made: &[PathBuf], folder: &Path) -
     };
     export(&checkout.root, &second.root)?;
     let out = folder.join("made");
-    let again = make(&second, target, &out)?;
+    let again = make(&second, target, &out, None)?;
     let mut differing = Vec::new();
     for (first, second) in made.iter().zip([&again.deb, &again.tarball]) {
         if pack::sha256(first)? != pack::sha256(second)? {

@@ -38,7 +38,7 @@ impl Checkout {
             Err(_) => commit_time(&root)?,
         };
         // Of its own: what an ordinary build has left would be taken for fresh, and knows this folder's name.
-        Ok(Self { root, target_dir: workspace::target().join("dist/build"), epoch })
+        Ok(Self { root, target_dir: workspace::target().join("xtask/dist"), epoch })
     }
 
     /// Where cargo puts the program.
@@ -65,6 +65,15 @@ impl Checkout {
             bail!("the program needs glibc {major}.{minor}, and packages promise {at}.{most}: build on Debian 12");
         }
         Ok(program)
+    }
+
+    /// Takes a program that was built otherwise, without what debuggers read.
+    pub(super) fn take(&self, target: Target, program: &Path) -> anyhow::Result<PathBuf> {
+        let folder = self.output(target);
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let taken = folder.join("ml-ids");
+        process::visible(std::process::Command::new(target.strip()).arg("-o").arg(&taken).arg(program))?;
+        Ok(taken)
     }
 
     /// Lets a command of cargo's work in this checkout, and see nothing of the caller's that would change the result.

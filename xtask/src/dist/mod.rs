@@ -45,6 +45,9 @@ pub(crate) struct Arguments {
     /// Where it goes [default: target/dist]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Pack this program instead of building one, to try the packaging
+    #[arg(long, value_name = "FILE", conflicts_with = "check")]
+    program: Option<PathBuf>,
     /// Build the commit a second time in another folder, and fail unless both results are the same bytes
     #[arg(long)]
     check: bool,
@@ -70,8 +73,12 @@ pub(crate) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     setup::build_tools()?;
     tools::provide()?;
     target.provide()?;
-    let checkout = Checkout::here()?;
-    let mut made = make(&checkout, target, &out)?;
+    let mut checkout = Checkout::here()?;
+    if arguments.program.is_some() {
+        // Apart from what a build has made.
+        checkout.target_dir.set_extension("given");
+    }
+    let mut made = make(&checkout, target, &out, arguments.program.as_deref())?;
     let listed: Vec<PathBuf> = vec![made.deb.clone(), made.tarball.clone()];
     pack::write_sums(&out, &listed)?;
     if arguments.exercise {
@@ -95,12 +102,15 @@ pub(crate) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Builds a checkout and packs it.
-fn make(checkout: &Checkout, target: Target, out: &Path) -> anyhow::Result<Made> {
+/// Builds a checkout, or takes a program that was built, and packs it.
+fn make(checkout: &Checkout, target: Target, out: &Path, given: Option<&Path>) -> anyhow::Result<Made> {
     fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
     let manifest = Manifest::read(&checkout.root)?;
     let mut figures = Vec::new();
-    let program = timed(&mut figures, "build", || checkout.compile(target))?;
+    let program = match given {
+        Some(program) => checkout.take(target, program)?,
+        None => timed(&mut figures, "build", || checkout.compile(target))?,
+    };
     timed(&mut figures, "manual pages, licences, bill of materials", || {
         generated::make(checkout, target, &program, &manifest)
     })?;

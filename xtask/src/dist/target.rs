@@ -84,6 +84,11 @@ impl Target {
         if self.is_native() { "gcc".to_owned() } else { format!("{}-gcc", self.names().gnu) }
     }
 
+    /// What takes debug information away.
+    pub(super) fn strip(self) -> String {
+        if self.is_native() { "strip".to_owned() } else { format!("{}-strip", self.names().gnu) }
+    }
+
     /// Tells a cargo build which C compiler to use.
     pub(super) fn choose_compiler(self, command: &mut Command) {
         if self.is_native() {

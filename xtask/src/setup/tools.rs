@@ -35,6 +35,7 @@ const TOOLS: &[Tool] = &[
     // Large: 600 MB with their libraries.
     Tool { program: "chromium", package: "chromium" },
     Tool { program: "chromedriver", package: "chromium-driver" },
+    Tool { program: "optipng", package: "optipng" },
     // Judges the unit file. Not `systemd-sysv`, which would make it the machine's first process.
     Tool { program: "systemd-analyze", package: "systemd" },
     Tool { program: "jq", package: "jq" },

@@ -128,6 +128,8 @@ impl Database {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "NORMAL")?;
         connection.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
+        // Once rights have ended there is no other folder to sort in.
+        connection.pragma_update(None, "temp_store", "MEMORY")?;
         migrate(&mut connection)?;
         let found: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
         if found != "ok" {

@@ -112,6 +112,7 @@ impl Archive {
     fn open_as(path: &Path, flags: OpenFlags) -> Result<Self, StoreError> {
         let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
         connection.busy_timeout(BUSY)?;
+        connection.pragma_update(None, "temp_store", "MEMORY")?;
         Ok(Self { connection, unreadable: RefCell::default() })
     }
 

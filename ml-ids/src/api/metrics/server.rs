@@ -4,6 +4,7 @@ use super::{Scrape, page::Page};
 use crate::api::{
     access::AccessHealth,
     health::{QueueHealth, missing, reasons},
+    privileges::PrivilegeState,
 };
 
 pub(super) fn build(_: &Scrape<'_>, page: &mut Page<'_>) {
@@ -18,6 +19,12 @@ pub(super) fn standing(Scrape { state, sensor, .. }: &Scrape<'_>, page: &mut Pag
     page.gauge("ready", "Whether a model is loaded and, if asked for, capture attached", f64::from(u8::from(ready)));
     let reasons = reasons(state, sensor.as_ref()).len();
     page.gauge("degraded_reasons", "Reasons not to be healthy, as /health names them", reasons as f64);
+    let dropped = state.privileges.health().is_some_and(|health| health.state == PrivilegeState::Dropped);
+    page.gauge(
+        "privileges_dropped",
+        "Whether the process has given up all rights that only its start needs",
+        f64::from(u8::from(dropped)),
+    );
 }
 
 pub(super) fn requests(Scrape { state, .. }: &Scrape<'_>, page: &mut Page<'_>) {

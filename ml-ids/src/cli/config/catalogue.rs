@@ -64,8 +64,10 @@ pub(super) fn is_shared(commands: &[(Vec<String>, &Command)], long: &str) -> boo
         return true;
     }
     let rest: Vec<&Arg> = found.map(|(_, arg)| arg).collect();
-    // Flattened from one struct, they have one text.
-    let same = |arg: &&Arg| help(arg) == help(first) && arg.get_value_names() == first.get_value_names();
+    // Flattened from one struct, they have one text. What has one variable is one thing, whatever a command does with it.
+    let same_thing =
+        |arg: &Arg| help(arg) == help(first) || (arg.get_env().is_some() && arg.get_env() == first.get_env());
+    let same = |arg: &&Arg| same_thing(arg) && arg.get_value_names() == first.get_value_names();
     !rest.is_empty() && rest.iter().all(same)
 }
 

@@ -39,9 +39,9 @@ const MOST_BYTES: u64 = 1 << 20;
 
 const EXAMPLES: &str = "\
 Examples:
-  ml-ids config example > ml-ids.toml          all options, each with what it does and its default
+  ml-ids config example > ml-ids.toml          all options with their defaults
   ml-ids config check ml-ids.toml              everything that is wrong with a file
-  ml-ids config show --origin run -i eth0      what such a sensor would run with, and where each value comes from
+  ml-ids config show --origin run -i eth0      what is in force, and where from
 
 Flags win over variables, these over the file, and the file over defaults. The file is read once, when a command starts:
 SIGHUP does not read it again.";

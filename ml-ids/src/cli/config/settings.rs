@@ -98,7 +98,10 @@ impl<'a> Reading<'a> {
     /// What stands in a section, or before all of them.
     fn section(&mut self, path: &[String], table: &DeTable<'_>) {
         let Some(command) = self.command(path) else { return };
-        for (key, value) in table {
+        // Of two that say the same, the second is the one too many.
+        let mut entries: Vec<_> = table.iter().collect();
+        entries.sort_by_key(|(key, _)| key.span().start);
+        for (key, value) in entries {
             let at = key.span().start;
             let name = key.get_ref().replace('_', "-");
             if let DeValue::Table(inner) = value.get_ref() {

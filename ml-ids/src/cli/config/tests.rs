@@ -68,6 +68,8 @@ fn sample(arg: &Arg) -> (String, String) {
         "url" => "http://127.0.0.1:7",
         "sink" => "stdout",
         "severity" => "2",
+        "interval" => "5s",
+        "speed" => "20",
         _ => "",
     };
     if kind(arg) == Kind::Switch {
@@ -318,6 +320,7 @@ fn the_example_names_every_option_and_all_of_it_holds_when_its_defaults_are_set(
     if let Err(problems) = Settings::parse(&set, &root) {
         panic!("{problems:?}\n{set}");
     }
+    assert!(is_shared(&all, "token-file") && is_shared(&all, "bpffs") && !is_shared(&all, "format"));
     assert!(is_shared(&all, "model") && is_shared(&all, "log-format") && !is_shared(&all, "max-flows"));
 }
 

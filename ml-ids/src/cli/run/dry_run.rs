@@ -293,6 +293,5 @@ mod tests {
         std::fs::write(folder.path().join("file"), "").unwrap();
         let error = can_write(&folder.path().join("file/a")).unwrap_err().to_string();
         assert!(error.contains("no directory"), "{error}");
-        assert!(can_write(Path::new("/proc/nowhere")).is_err() || can_write(Path::new("/sys/kernel/a")).is_err());
     }
 }

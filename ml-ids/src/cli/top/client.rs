@@ -2,6 +2,7 @@
 
 use std::{
     fmt, fs,
+    io::ErrorKind,
     path::Path,
     sync::mpsc::{Receiver, RecvTimeoutError, Sender},
     time::{Duration, Instant},
@@ -171,6 +172,8 @@ impl Client {
             let reason = match error {
                 Error::Timeout(Timeout::Resolve) => "its name is not resolved in time".to_owned(),
                 Error::Timeout(_) => "it does not answer in time".to_owned(),
+                Error::Io(error) if error.kind() == ErrorKind::ConnectionRefused => "nothing listens there".to_owned(),
+                Error::Io(error) => clean(&error.to_string()),
                 Error::HostNotFound => "there is no such host".to_owned(),
                 error => clean(&error.to_string()),
             };

@@ -21,8 +21,8 @@ use super::{
 
 /// Rows from which on there is room for the curve.
 const TALL: u16 = 18;
-/// Columns from which on there is room for all of a flow.
-const WIDE: u16 = 90;
+/// Rows from which on there is room for both tables; else there is the one that keys work on.
+const BOTH: u16 = 14;
 /// Smallest screen on which anything makes sense.
 const LEAST: (u16, u16) = (40, 8);
 
@@ -34,12 +34,15 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &State, palette: Palette, now: 
         frame.render_widget(Paragraph::new(words).wrap(Wrap { trim: true }), area);
         return;
     }
+    let share = |table, share| {
+        if area.height >= BOTH || state.table == table { Constraint::Fill(share) } else { Constraint::Length(0) }
+    };
     let curve_rows = if area.height >= TALL { 6 } else { 0 };
     let [head, curve, flows, alerts, foot] = Layout::vertical([
         Constraint::Length(3),
         Constraint::Length(curve_rows),
-        Constraint::Fill(3),
-        Constraint::Fill(2),
+        share(Table::Flows, 3),
+        share(Table::Alerts, 2),
         Constraint::Length(1),
     ])
     .areas(area);
@@ -59,7 +62,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &State, palette: Palette, now: 
 fn draw_head(frame: &mut Frame<'_>, area: Rect, state: &State, look: &Look, palette: Palette, now: Instant) {
     let Health { status, reasons, model, uptime, interfaces, open_flows, alert_flows, watches } = &look.health;
     let mut first = vec![Span::styled(" ml-ids ", palette.title()), Span::raw(format!("{}  ", state.server))];
-    if state.look.is_some() {
+    if state.look.is_some() && state.away.is_none() {
         first.push(Span::styled(status.clone(), palette.status(status)));
         first.push(Span::raw(format!("  up {}", span(*uptime))));
         if !interfaces.is_empty() {
@@ -125,36 +128,27 @@ fn frame_of(title: String, focused: bool, palette: Palette) -> Block<'static> {
     Block::default().borders(Borders::ALL).border_style(style).title(Span::styled(title, style))
 }
 
+/// A column of the flows: its head, its width, the columns of a screen from which on it is shown, and what is in it.
+type Column = (&'static str, Constraint, u16, fn(&Flow) -> String);
+
+const COLUMNS: [Column; 7] = [
+    ("source", Constraint::Fill(1), 0, |flow| flow.source.clone()),
+    ("destination", Constraint::Fill(1), 0, |flow| flow.destination.clone()),
+    ("", Constraint::Length(5), 90, |flow| flow.protocol.clone()),
+    ("packets", Constraint::Length(8), 0, |flow| short(flow.packets as f64, "")),
+    ("payload", Constraint::Length(9), 60, |flow| short(flow.bytes as f64, "B")),
+    ("age", Constraint::Length(11), 75, |flow| span(flow.age)),
+    ("quiet", Constraint::Length(11), 90, |flow| span(flow.quiet)),
+];
+
 fn draw_flows(frame: &mut Frame<'_>, area: Rect, state: &State, look: &Look, palette: Palette) {
-    let wide = area.width >= WIDE;
     let shown = look.flows.len();
     let title = format!(" {shown} of {} open flows by {} ", whole(look.health.open_flows), order(look, state));
-    let cells = |flow: &Flow| {
-        let mut cells = vec![flow.source.clone(), flow.destination.clone()];
-        if wide {
-            cells.push(flow.protocol.clone());
-        }
-        cells.extend([short(flow.packets as f64, ""), short(flow.bytes as f64, "B"), span(flow.age)]);
-        if wide {
-            cells.push(span(flow.quiet));
-        }
-        Row::new(cells)
-    };
-    let (heads, widths): (Vec<&str>, Vec<Constraint>) = [
-        ("source", Constraint::Fill(1), true),
-        ("destination", Constraint::Fill(1), true),
-        ("", Constraint::Length(5), wide),
-        ("packets", Constraint::Length(8), true),
-        ("payload", Constraint::Length(9), true),
-        ("age", Constraint::Length(11), true),
-        ("quiet", Constraint::Length(11), wide),
-    ]
-    .into_iter()
-    .filter_map(|(head, width, shown)| shown.then_some((head, width)))
-    .unzip();
+    let columns: Vec<&Column> = COLUMNS.iter().filter(|(_, _, from, _)| area.width >= *from).collect();
+    let rows = look.flows.iter().map(|flow| Row::new(columns.iter().map(|(_, _, _, cell)| cell(flow))));
     let focused = state.table == Table::Flows;
-    let grid = Grid::new(look.flows.iter().map(cells), widths)
-        .header(Row::new(heads).style(palette.title()))
+    let grid = Grid::new(rows, columns.iter().map(|(_, width, _, _)| *width))
+        .header(Row::new(columns.iter().map(|(head, _, _, _)| *head)).style(palette.title()))
         .block(frame_of(title, focused, palette))
         .row_highlight_style(if focused { palette.chosen() } else { Style::new() });
     let mut chosen = TableState::default().with_selected(Some(state.flow));
@@ -183,8 +177,18 @@ fn draw_alerts(frame: &mut Frame<'_>, area: Rect, state: &State, look: &Look, pa
     let recent = look.curve.now.alerts;
     let title = match look.alerts.len() {
         0 => " no alerts ".to_owned(),
+        1 => " the only alert ".to_owned(),
         shown => format!(" newest {shown} alerts, {recent} opened in the last 5 min "),
     };
+    // The head of each column, its width, and the columns of a screen from which on it is shown.
+    let columns = [
+        ("", Constraint::Length(6), 0),
+        ("", Constraint::Length(4), 75),
+        ("last seen", Constraint::Length(15), 60),
+        ("flows", Constraint::Length(7), 50),
+        ("what", Constraint::Fill(1), 0),
+    ];
+    let shown = |(_, _, from): &(&str, Constraint, u16)| area.width >= *from;
     let row = |alert: &Alert| {
         let word = match alert.severity {
             1 => "high",
@@ -193,24 +197,20 @@ fn draw_alerts(frame: &mut Frame<'_>, area: Rect, state: &State, look: &Look, pa
             _ => "info",
         };
         let seen = if alert.last_seen > 0.0 { format!("{} ago", span(unix - alert.last_seen)) } else { String::new() };
-        Row::new(vec![
+        let cells = [
             Cell::from(word).style(palette.severity(alert.severity)),
             Cell::from(if alert.open { "open" } else { "" }),
             Cell::from(seen),
             Cell::from(short(alert.flows as f64, "")),
             Cell::from(alert.title.clone()),
-        ])
+        ];
+        Row::new(cells.into_iter().zip(&columns).filter(|(_, column)| shown(column)).map(|(cell, _)| cell))
     };
-    let widths = [
-        Constraint::Length(6),
-        Constraint::Length(4),
-        Constraint::Length(15),
-        Constraint::Length(7),
-        Constraint::Fill(1),
-    ];
+    let heads: Vec<&str> = columns.iter().filter(|column| shown(column)).map(|(head, _, _)| *head).collect();
+    let widths = columns.iter().filter(|column| shown(column)).map(|(_, width, _)| *width);
     let focused = state.table == Table::Alerts;
     let grid = Grid::new(look.alerts.iter().map(row), widths)
-        .header(Row::new(["", "", "last seen", "flows", "what"]).style(palette.title()))
+        .header(Row::new(heads).style(palette.title()))
         .block(frame_of(title, focused, palette))
         .row_highlight_style(if focused { palette.chosen() } else { Style::new() });
     let mut chosen = TableState::default().with_selected(Some(state.alert));

@@ -139,6 +139,10 @@ impl Flow {
     fn of(flow: &Value) -> Self {
         let end = |address: &str, port: &str| {
             let (address, port) = (text(flow, address), count(flow, port));
+            // Protocols without ports.
+            if port == 0 {
+                return address;
+            }
             if address.contains(':') { format!("[{address}]:{port}") } else { format!("{address}:{port}") }
         };
         let both = |one: &str, other: &str| count(flow, one).saturating_add(count(flow, other));
@@ -196,7 +200,7 @@ mod tests {
     fn answers_without_sense_are_empty_rows_and_hostile_text_is_cleaned() {
         assert_eq!(Curve::of(&json!({ "time": "x" }), 9), Curve::default());
         assert_eq!(Flow::all(&json!({ "flows": 7 })), []);
-        assert_eq!(Flow::all(&json!({ "flows": [null] }))[0].source, ":0");
+        assert_eq!(Flow::all(&json!({ "flows": [null] }))[0].source, "");
         assert_eq!(Alert::all(&json!({ "alerts": [{ "title": "a\u{1b}b" }] }))[0].title, "a\u{fffd}b");
         assert_eq!(Health::of(&json!([])), Health::default());
     }

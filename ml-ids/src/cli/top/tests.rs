@@ -11,7 +11,7 @@ use super::{
     input::Action,
     palette::Palette,
     rows::{Alert, Curve, Flow, Health},
-    state::{Event, Sort, State, Then},
+    state::{Event, Sort, State, Table, Then},
 };
 
 const UNIX: f64 = 1_795_768_200.0;
@@ -96,7 +96,9 @@ fn every_size_can_be_drawn_and_one_that_is_too_small_says_so() {
     }
     state.help = false;
     assert!(shows(&state, 39, 10, "make the terminal larger"));
-    assert!(shows(&state, 40, 8, "10.0.0.1:1"));
+    assert!(shows(&state, 40, 8, "10.0.0.1:1") && !shows(&state, 40, 8, "Bot"));
+    state.table = Table::Alerts;
+    assert!(shows(&state, 40, 8, "Bot") && !shows(&state, 40, 8, "10.0.0.1:1"));
     assert!(!shows(&state, 100, 17, "last 3.0 s") && shows(&state, 100, 18, "last 3.0 s"));
     assert!(shows(&State::new("http://x".to_owned()), 80, 24, "waiting for the first answer"));
 }
@@ -107,6 +109,7 @@ fn an_agent_that_goes_away_leaves_a_banner_over_what_was_known_until_it_is_back(
     let away = Away::Unreachable { url: "http://127.0.0.1:8000".to_owned(), reason: "connection refused".to_owned() };
     state.take(Event::Looked(Err(away)), Instant::now());
     assert!(shows(&state, 120, 30, "AWAY") && shows(&state, 120, 30, "no agent answers"));
+    assert!(!shows(&state, 120, 30, "healthy"), "nobody knows");
     assert!(shows(&state, 120, 30, "10.0.0.1:1"), "what was known is still there");
     state.take(Event::Looked(Ok(Box::new(look()))), Instant::now());
     assert!(!shows(&state, 120, 30, "AWAY"));

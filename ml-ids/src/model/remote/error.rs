@@ -165,7 +165,8 @@ fn advice(status: u16, sent: &Credentials) -> &'static str {
         (403, Credentials::Password | Credentials::Token) => {
             "; this user may not read the model, or the server does not expect this host name"
         }
-        (404, _) => "; check the name and the server's address",
+        (400 | 404, _) => "; check the name, the alias or version, and the server's address",
+        (500.., _) => "; the server has a fault of its own, its log says which",
         _ => "",
     }
 }

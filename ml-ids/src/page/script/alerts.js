@@ -3,8 +3,9 @@
 const PAGE_ROWS = 25;
 const HOUR_ROWS = 100;
 const REFRESH_MS = 1000;
+const HOUR_MS = 5000;
 
-const list = { cursors: [null], next: null, rows: new Map(), newest: null, asked: 0, due: null, at: 0, hourDue: 0 };
+const list = { cursors: [null], next: null, rows: new Map(), newest: null, asked: 0, due: null, at: 0, hourDue: 0, hourTimer: null };
 
 /** What the filters say, as a query. */
 function filters() {
@@ -56,7 +57,10 @@ function showRows(alerts, empty) {
       row = el("li", { "data-id": alert.id }, el("button", { type: "button" }));
       list.rows.set(alert.id, row);
     }
-    if (row.dataset.seq !== String(alert.seq) || row.dataset.state !== alert.state) fill(row, alert);
+    // An alert grows without being told of anew.
+    const shown = [alert.seq, alert.state, alert.count, alert.last_seen, Boolean(alert.ack)].join();
+    if (row.dataset.shown !== shown) fill(row, alert);
+    row.dataset.shown = shown;
     row.classList.toggle("open", alert.state === "open");
     if (fresh) row.classList.add("fresh");
     // Moved only if it stands elsewhere: a row that moves loses the focus.
@@ -68,8 +72,6 @@ function showRows(alerts, empty) {
 }
 
 function fill(row, alert) {
-  row.dataset.seq = alert.seq;
-  row.dataset.state = alert.state;
   const length = (new Date(alert.last_seen) - new Date(alert.first_seen)) / 1000;
   const who = alert.title.startsWith(`${alert.label}: `) ? alert.title.slice(alert.label.length + 2) : alert.title;
   const state = alert.state === "open" ? "going on" : "over";
@@ -77,7 +79,7 @@ function fill(row, alert) {
   button.replaceChildren(
     severity(alert.severity),
     el("span", { class: "what" }, el("b", {}, alert.label), el("span", {}, who), alert.ack ? el("span", {}, ` · seen by ${alert.ack.by || "somebody"}`) : null),
-    el("span", { class: "num flows-of" }, counted(alert.count, "flow", "flows"), el("span", {}, ` ${percent(alert.score)} sure`)),
+    el("span", { class: "num flows-of" }, counted(alert.count, "flow", "flows"), el("span", {}, ` ${sure(alert.score)} sure`)),
     el("span", { class: "num" }, timeOf(alert.last_seen), el("span", {}, ` ${length >= 1 ? `${lasting(length)}, ` : ""}${state}`)),
   );
   button.onclick = () => openDetail(alert.id, button);
@@ -115,10 +117,22 @@ function alertsChanged() {
   list.at = Date.now();
 }
 
-/** How many alerts there were in the last hour, at most so often. */
+/** Looks again at alerts that are still growing. */
+function alertsGrow() {
+  if (list.cursors.length === 1 && $("alert-list").querySelector(".open")) alertsChanged();
+}
+
+/** How many alerts there were in the last hour; asked for at most so often, and always after the last change. */
 async function loadHour() {
-  if (Date.now() < list.hourDue) return;
-  list.hourDue = Date.now() + 5000;
+  const wait = list.hourDue - Date.now();
+  if (wait > 0) {
+    list.hourTimer ??= setTimeout(() => {
+      list.hourTimer = null;
+      if (!document.hidden) loadHour().catch(() => {});
+    }, wait);
+    return;
+  }
+  list.hourDue = Date.now() + HOUR_MS;
   const answer = await get(`/alerts?since=1h&limit=${HOUR_ROWS}`);
   const { alerts } = answer;
   say($("t-alerts"), answer.next ? `${alerts.length}+` : alerts.length);

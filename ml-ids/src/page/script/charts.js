@@ -103,6 +103,14 @@ function draw() {
   }
   drawTraffic(withGaps([time, packets, flows]));
   drawVerdicts();
+  // The legend of one is as high as the other's: only now is it known how much room there is.
+  for (const name of Object.keys(plots)) fit($(name));
+}
+
+function fit(box) {
+  const { plot } = plots[box.id] ?? {};
+  const [width, height] = [box.clientWidth, box.clientHeight];
+  if (plot && (plot.width !== width || plot.height !== height)) plot.setSize({ width, height });
 }
 
 function showNothing(chart, empty) {
@@ -227,7 +235,7 @@ function makePlot(name, series, data) {
 /** Sizes and colours follow the page. */
 function watchCharts() {
   const sized = new ResizeObserver((entries) => {
-    for (const { target } of entries) plots[target.id]?.plot.setSize({ width: target.clientWidth, height: target.clientHeight });
+    for (const { target } of entries) fit(target);
   });
   sized.observe($("traffic"));
   sized.observe($("verdicts"));

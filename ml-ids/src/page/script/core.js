@@ -84,6 +84,9 @@ function rate(value, unit) {
 /** A share: 97.3 %. */
 const percent = (share) => (Number.isFinite(share) ? `${digits(share * 100)}\u00a0%` : "–");
 
+/** How sure the model is: never all of it. */
+const sure = (share) => (share >= 0.9995 ? "over 99.9\u00a0%" : percent(share));
+
 /** A length of time in its two largest units: 2 d 3 h, 4 min 10 s. */
 function lasting(seconds) {
   if (!Number.isFinite(seconds)) return "–";

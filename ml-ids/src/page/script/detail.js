@@ -102,8 +102,8 @@ function several(seen, noun) {
 
 function sureness(alert, ml) {
   const rows = [
-    ["Highest of all flows", el("strong", {}, percent(alert.score))],
-    ["Flow that opened it", `${percent(ml.score)}; it is an alert from ${percent(ml.threshold)} on`],
+    ["Highest of all flows", el("strong", {}, sure(alert.score))],
+    ["Flow that opened it", `${sure(ml.score)}; it is an alert from ${percent(ml.threshold)} on`],
     ["Model", `${ml.model} ${ml.version}`],
   ];
   if (ml.out_of_distribution) rows.push(["Caution", "the flow is unlike all training traffic, so this is a guess"]);

@@ -1,7 +1,12 @@
 //! Pinned links: programs that stay attached, and are replaced in place by the next agent's.
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io,
+    os::{
+        fd::AsRawFd as _,
+        unix::fs::{fchown, lchown},
+    },
     path::{Path, PathBuf},
 };
 
@@ -18,6 +23,9 @@ use crate::sensor::hook::Place;
 /// The links' directory.
 pub(in crate::sensor) struct LinkPins {
     directory: PathBuf,
+    /// The same by a descriptor: folders above may be closed to the account that the sensor becomes.
+    via: PathBuf,
+    held: File,
     /// Left by the last agent and not claimed yet.
     found: Vec<Found>,
 }
@@ -39,10 +47,12 @@ pub(in crate::sensor) struct PinnedLink {
 
 impl LinkPins {
     /// The links below a table's directory. What is attached to nothing any more, or is none of ours, is removed.
-    pub(super) fn find(table: &Path) -> Self {
+    pub(super) fn find(table: &Path) -> io::Result<Self> {
         let directory = directory(table);
+        let held = File::open(&directory)?;
+        let via = PathBuf::from(format!("/proc/self/fd/{}", held.as_raw_fd()));
         let mut found = Vec::new();
-        for path in entries(&directory) {
+        for path in entries(&via) {
             match parse(&path) {
                 Some((interface, direction, place))
                     if Link::open(&path).and_then(|link| link.interface()).is_ok_and(|index| index == interface) =>
@@ -50,12 +60,23 @@ impl LinkPins {
                     found.push(Found { path, interface, direction, place });
                 }
                 _ => {
-                    info!("{} holds nothing any more, removed", path.display());
+                    info!("{} holds nothing any more, removed", named(&directory, &path));
                     remove(&path);
                 }
             }
         }
-        Self { directory, found }
+        Ok(Self { directory, via, held, found })
+    }
+
+    /// Where they are.
+    pub(in crate::sensor) fn folder(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Gives them to another user and group, who can then replace and remove them, and make others.
+    pub(in crate::sensor) fn give(&self, uid: u32, gid: u32) -> io::Result<()> {
+        fchown(&self.held, Some(uid), Some(gid))?;
+        entries(&self.via).iter().try_for_each(|link| lchown(link, Some(uid), Some(gid)))
     }
 
     /// The link that an earlier agent left at a direction of an interface, and its place.
@@ -73,8 +94,7 @@ impl LinkPins {
         direction: Hook,
         place: Place,
     ) -> io::Result<PinnedLink> {
-        fs::create_dir_all(&self.directory)?;
-        let path = self.directory.join(name(interface, direction, place));
+        let path = self.via.join(name(interface, direction, place));
         if path.exists() {
             remove(&path);
         }
@@ -132,6 +152,11 @@ pub(in crate::sensor) fn remove(path: &Path) {
             detached.err().map_or(String::new(), |e| format!(" ({e})"))
         );
     }
+}
+
+/// The link's path as people know it.
+fn named(directory: &Path, path: &Path) -> String {
+    path.file_name().map_or_else(|| path.display().to_string(), |name| directory.join(name).display().to_string())
 }
 
 /// The file name of a link. The BPF file system takes no dots, so it is not the interface's name; that may change, too.

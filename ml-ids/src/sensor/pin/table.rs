@@ -87,8 +87,9 @@ impl Table {
     }
 
     /// The links that are pinned with the table.
-    pub(in crate::sensor) fn links(&self) -> LinkPins {
-        LinkPins::find(&self.directory)
+    pub(in crate::sensor) fn links(&self) -> Result<LinkPins, PinError> {
+        let failed = |source| PinError::Io { action: "open", path: links::directory(&self.directory), source };
+        LinkPins::find(&self.directory).map_err(failed)
     }
 
     /// The maps are ready: this process works on them now. `found` is what the kernel has counted into them so far.

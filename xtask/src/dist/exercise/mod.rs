@@ -36,7 +36,7 @@ pub(super) fn run(deb: &Path) -> anyhow::Result<()> {
         bail!("a package is installed as root, if only in a folder: run `cargo xtask dist --exercise` as root");
     }
     let base = base()?;
-    let root = workspace::target().join("dist/debian");
+    let root = workspace::target().join("xtask/dist/debian");
     tools::remove(&root)?;
     fs::create_dir_all(&root).with_context(|| format!("cannot make {}", root.display()))?;
     process::visible(Command::new("tar").arg("--extract").arg("--file").arg(&base).arg("--directory").arg(&root))?;
