@@ -4,9 +4,9 @@ mod svg;
 mod terminal;
 
 use std::{
-    fs,
+    fs::{self, File},
     path::{Path, PathBuf},
-    process::Command,
+    process::{Child, Command, Stdio},
     thread,
     time::Duration,
 };
@@ -58,14 +58,14 @@ fn record(place: &Path, images: &Path) -> Result<String> {
     drop(terminal);
 
     let terminal = Terminal::open(place, "top", COLUMNS_ROWS)?;
-    terminal.enter("ml-ids demo --loop 2>demo.log &")?;
+    let looping = Looping::start(place)?;
     terminal.wait_for_file(&place.join("demo.log"), "DoS Hulk", PATIENCE)?;
     terminal.enter("clear; ml-ids top")?;
     terminal.wait_for("packets", PATIENCE)?;
     // Until its lists and curves have something to show.
     thread::sleep(Duration::from_secs(5));
     write("top", &terminal, "ml-ids top")?;
-    drop(terminal);
+    drop((terminal, looping));
 
     let terminal = Terminal::open(place, "alert", COLUMNS_ROWS)?;
     terminal.enter("ml-ids demo --speed max --once --keep demo >alerts.txt 2>said.txt; clear")?;
@@ -90,6 +90,27 @@ fn record(place: &Path, images: &Path) -> Result<String> {
     let output = command.args(["score", "story.pcap", "--alerts"]).current_dir(place).output()?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Ok(String::from_utf8(output.stdout)?)
+}
+
+/// A demonstration in the background; killed when dropped. A hangup, which is what a terminal that closes sends, would only
+/// make it read its files again.
+struct Looping(Child);
+
+impl Looping {
+    fn start(place: &Path) -> Result<Self> {
+        let log = File::create(place.join("demo.log")).context("cannot write the log")?;
+        let mut command = Command::new(workspace::agent("debug"));
+        command.args(["demo", "--loop"]).current_dir(place).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        Ok(Self(command.spawn().context("cannot start the agent")?))
+    }
+}
+
+impl Drop for Looping {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// The pictures of the page come from the browser that the tests drive.
