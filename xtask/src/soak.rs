@@ -27,6 +27,8 @@ const GROWTH: f64 = 0.05;
 const GROWTH_MIB: f64 = 8.0;
 /// Descriptors that clients of the API may happen to hold.
 const CLIENTS: f64 = 8.0;
+/// Part of the flows that killed agents may take with them: those that they have read and not judged yet.
+const MOST_TAKEN: f64 = 0.25;
 /// Sample that often at least, so that a short run has quarters, too.
 const SAMPLES: f64 = 20.0;
 const LONGEST_STEP: Duration = Duration::from_secs(10);
@@ -199,7 +201,8 @@ fn kills(wire: &Wire, agent: &Path, scratch: &Path, kills: u32, rate: u64) -> an
     fs::create_dir_all(&bpffs)?;
     process::visible(Command::new("mount").args(["-t", "bpf", "bpf"]).arg(&bpffs))?;
     let pins = bpffs.join("ml-ids").to_string_lossy().into_owned();
-    let arguments = ["--pin", "--pin-dir", &pins, "--log-negative-predictions"];
+    // Logs that are not rotated: every line is counted.
+    let arguments = ["--pin", "--pin-dir", &pins, "--log-negative-predictions", "--log-rotate-size", "1024GiB"];
     let log = folder.join("sensor.log");
     let start = || wire.sensor(agent, &arguments, &folder, wire::log_file(&log)?, "info,verdict=error");
     let mut sensor = start()?;
@@ -215,10 +218,7 @@ fn kills(wire: &Wire, agent: &Path, scratch: &Path, kills: u32, rate: u64) -> an
     drop(traffic);
     let health = settled(wire)?;
     packets_balance(&health)?;
-    let flow = |name: &str| number(&health, &format!("/sensor/flows/{name}"));
-    let (opened, emitted) = (flow("opened"), flow("emitted"));
-    let ended = emitted + flow("discarded") + flow("lost_ring_full") + flow("evicted");
-    ensure!(opened == ended + flow("live"), "{opened} flows opened, {ended} ended, {} live", flow("live"));
+    let Flows { opened, emitted, .. } = Flows::of(&health);
     ensure!(sensor.stop()? == Some(0), "the sensor did not end well; {}", tail(&log));
     unpin(wire, agent, &pins)?;
     let text = fs::read_to_string(&log).context("the sensor wrote no log")?;
@@ -228,6 +228,10 @@ fn kills(wire: &Wire, agent: &Path, scratch: &Path, kills: u32, rate: u64) -> an
         "kills: {kills}, {opened} flows opened, {emitted} left the kernel, {judged} judged, {taken} said to be lost"
     );
     ensure!(emitted > 0, "no flow ended; take more --kills");
+    ensure!(
+        taken as f64 <= MOST_TAKEN * emitted as f64,
+        "{taken} of {emitted} flows went down with killed agents; that is more than what is under way at a time"
+    );
     ensure!(
         judged <= emitted && emitted - judged <= taken,
         "{} flows are gone and only {taken} were said to be",
@@ -240,20 +244,37 @@ fn unpin(wire: &Wire, agent: &Path, pins: &str) -> anyhow::Result<()> {
     process::visible(wire.server().arg(agent).args(["unpin", "--pin-dir", pins]))
 }
 
-/// `/health` once nothing moves any more but what ends by its age.
+/// The books of flows.
+struct Flows {
+    opened: u64,
+    emitted: u64,
+    /// Emitted or not.
+    ended: u64,
+    live: u64,
+}
+
+impl Flows {
+    fn of(health: &Value) -> Self {
+        let flow = |name: &str| number(health, &format!("/sensor/flows/{name}"));
+        let emitted = flow("emitted");
+        let ended = emitted + flow("discarded") + flow("lost_ring_full") + flow("evicted");
+        Self { opened: flow("opened"), emitted, ended, live: flow("live") }
+    }
+}
+
+/// `/health` at a moment in which the books of flows balance. They are read one number after the other while flows go on
+/// ending by their age, so that it may take more than one look.
 fn settled(wire: &Wire) -> anyhow::Result<Value> {
     let limit = Instant::now() + Duration::from_secs(60);
-    let mut last = Value::Null;
-    while Instant::now() < limit {
-        thread::sleep(Duration::from_secs(3));
-        let now = wire.ask("/health").context("the sensor does not answer /health")?;
-        if now.pointer("/sensor/flows") == last.pointer("/sensor/flows") {
-            return Ok(now);
+    loop {
+        thread::sleep(Duration::from_secs(1));
+        let health = wire.ask("/health").context("the sensor does not answer /health")?;
+        let Flows { opened, ended, live, .. } = Flows::of(&health);
+        if opened == ended + live {
+            return Ok(health);
         }
-        last = now;
+        ensure!(Instant::now() < limit, "{opened} flows opened, {ended} ended, {live} live");
     }
-    // Flows of an age of 120 s go on ending; the books hold at any moment in which nothing is under way.
-    Ok(last)
 }
 
 fn packets_balance(health: &Value) -> anyhow::Result<()> {

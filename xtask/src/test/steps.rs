@@ -36,7 +36,7 @@ pub(super) struct Context {
     pub(super) way: setup::Way,
 }
 
-pub(super) const STEPS: [Step; 11] = [
+pub(super) const STEPS: [Step; 12] = [
     Step { name: "format", about: "all Rust is formatted", counts: Counts::Itself, run: format },
     Step { name: "lint", about: "clippy finds nothing", counts: Counts::Itself, run: lint },
     Step {
@@ -63,6 +63,12 @@ pub(super) const STEPS: [Step; 11] = [
     },
     Step { name: "notebooks", about: "the notebooks run on the shared flows", counts: Counts::Pytest, run: notebooks },
     Step { name: "end-to-end", about: "the agent under real traffic", counts: Counts::Libtest, run: end_to_end },
+    Step {
+        name: "soak",
+        about: "nothing grows under load, and a sensor that is killed again and again loses nothing without a number",
+        counts: Counts::Itself,
+        run: soak,
+    },
 ];
 
 impl Context {
@@ -182,4 +188,14 @@ fn pytest(context: &Context, arguments: &[&str]) -> anyhow::Result<Outcome> {
 fn end_to_end(context: &Context) -> anyhow::Result<Outcome> {
     let mut command = process::cargo(["test", "--package", "ml-ids-tests", "--no-fail-fast"]);
     context.run(command.args(["--", "--test-threads=1", "--show-output"]))
+}
+
+/// Shorter than `cargo xtask soak` by itself, with the agent that the tests before have built.
+fn soak(context: &Context) -> anyhow::Result<Outcome> {
+    if !process::is_root() {
+        return Ok(Outcome::Skipped("network namespaces and eBPF programs take root".into()));
+    }
+    let mut command = Command::new(env::current_exe().context("cannot tell where this program is")?);
+    command.current_dir(workspace::root());
+    context.run(command.args(["soak", "--debug", "--minutes", "0.5", "--kills", "5", "--rate", "20000"]))
 }
