@@ -29,11 +29,12 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     && setcap cap_bpf,cap_net_admin,cap_perfmon=p /out/ml-ids
 
 FROM debian:bookworm-slim
+ARG DEBIAN_FRONTEND=noninteractive
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends ca-certificates \
-    && rm -rf /var/lib/apt/lists/* /var/log/apt /var/log/dpkg.log /var/cache/debconf/*-old \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/apt /var/log/dpkg.log /var/cache/debconf/*-old \
     && groupadd --gid 65532 ml-ids \
-    && useradd --uid 65532 --gid 65532 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin ml-ids \
+    && useradd --no-log-init --uid 65532 --gid 65532 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin ml-ids \
     && install --directory --owner ml-ids --group ml-ids /app/logs /var/lib/ml-ids
 COPY --from=builder /out/ml-ids /usr/local/bin/ml-ids
 COPY LICENSE LICENSE-APACHE LICENSE-MIT /usr/share/doc/ml-ids/

@@ -55,7 +55,7 @@ fn told(stream: &str) -> Vec<Value> {
 #[test]
 fn a_scan_is_one_alert_that_is_told_and_kept_over_a_kill() -> Result<()> {
     let Some(mut lab) = Lab::build()? else { return Ok(()) };
-    let database = lab.directory().join("alerts.db");
+    let database = lab.directory().join("kept/alerts.db");
     start(&mut lab, &database)?;
     lab.start(Side::Server, "events", &["curl", "-sSN", "http://127.0.0.1:8000/events"], &[])?;
     lab.wait_for_log("events", "retry: ")?;

@@ -4,11 +4,13 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -18,10 +20,12 @@ use ml_ids::{
 };
 use ml_ids_common::{Counters, FlowRecord, Profile};
 use ml_ids_tests::{
-    agent::{Ended, ml_ids},
-    data, files, fixture,
+    agent::{Ended, run},
+    binary, data, files, fixture,
 };
 
+/// Longest that a command may take: the largest capture has 50,000 flows, and takes 20 s on a busy machine.
+const LIMIT: Duration = Duration::from_secs(180);
 /// Commands at a time.
 const WORKERS: usize = 2;
 
@@ -38,8 +42,9 @@ struct Totals {
 /// Both commands on one capture, against replay in this process.
 fn compare(path: &Path, profile: Profile, totals: &Mutex<Totals>) -> Result<()> {
     let name = path.to_str().context("a name that is not UTF-8")?;
-    let extracted = ml_ids(&["extract", name, "--profile", profile.name()], b"")?;
-    let scored = ml_ids(&["score", name, "--format", "csv"], b"")?;
+    let command = |arguments: &[&str]| run(Command::new(binary()?).args(arguments), b"", LIMIT);
+    let extracted = command(&["extract", name, "--profile", profile.name()])?;
+    let scored = command(&["score", name, "--format", "csv"])?;
     for ended in [&extracted, &scored] {
         ended.in_order()?;
         ensure!(matches!(ended.code, Some(0 | 3)), "exit code {:?}: {}", ended.code, ended.stderr);

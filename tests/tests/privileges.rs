@@ -178,10 +178,15 @@ fn no_thread_has_anything_left_of_root_and_all_that_has_to_still_works() -> Resu
     fs::rename(lab.directory().join("new.onnx"), &model)?;
     let reload = lab.succeed(Side::Server, &["curl", "-sS", "-X", "POST", "--max-time", "20", RELOAD])?;
     ensure!(reload.contains("unchanged"), "{reload}");
-    fs::set_permissions(&model, fs::Permissions::from_mode(0o600))?;
+    let closed = lab.directory().join("closed.onnx");
+    fs::copy(default_model(), &closed)?;
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o600))?;
+    fs::rename(&closed, &model)?;
     let reload = lab.succeed(Side::Server, &["curl", "-sS", "-X", "POST", "--max-time", "20", RELOAD])?;
     ensure!(reload.contains("ermission denied"), "{reload}");
     fs::set_permissions(&model, fs::Permissions::from_mode(0o644))?;
+    let reload = lab.succeed(Side::Server, &["curl", "-sS", "-X", "POST", "--max-time", "20", RELOAD])?;
+    ensure!(reload.contains("unchanged"), "{reload}");
 
     // SIGHUP opens the logs anew: one that was moved away is written no more.
     let logs = lab.directory().join("logs");
@@ -204,7 +209,7 @@ fn no_thread_has_anything_left_of_root_and_all_that_has_to_still_works() -> Resu
     ensure!(reaches(&lab), "nothing is blocked yet");
     block(&lab, &["add", CLIENT_V4, "--ttl", "1h"])?;
     ensure!(!reaches(&lab), "a blocked source gets through");
-    block(&lab, &["remove", CLIENT_V4])?;
+    block(&lab, &["clear"])?;
     ensure!(reaches(&lab), "a source that is no longer blocked does not get through");
 
     // An interface that comes again is attached again, and pinned.

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use ml_ids_tests::{
-    agent::{Answer, Ended, LIMIT, Scratch, Server, ml_ids, run},
+    agent::{Answer, Ended, LIMIT, Scratch, Server, give, ml_ids, run},
     fixture,
     lab::wait_until,
 };
@@ -26,6 +26,7 @@ fn certificate(scratch: &Scratch, name: &str, kind: &[&str]) -> Result<(String, 
     openssl.args(["-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost", "-newkey"]).args(kind);
     openssl.args(["-keyout", &key, "-out", &certificate]);
     run(&mut openssl, b"", LIMIT)?.expect(0)?;
+    give(&key)?;
     Ok((certificate, key))
 }
 
@@ -44,6 +45,7 @@ fn get(server: &Server, path: &str, token: Option<&str>) -> Result<Answer> {
 fn tokens(scratch: &Scratch, lines: &[&str]) -> Result<String> {
     let file = scratch.file("tokens", lines.join("\n") + "\n")?;
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600))?;
+    give(&file)?;
     Ok(file)
 }
 

@@ -271,7 +271,7 @@ fn start(
     rights.folder(&args.log_dir, 0o755, "--log-dir")?;
     let store = args.alerts_kept.store();
     if let Some(folder) = store.as_ref().and_then(|store| store.path.parent()) {
-        rights.folder(folder, 0o750, "--state-dir")?;
+        rights.folder(folder, 0o750, "--state-dir or --alert-db")?;
     }
     let options = options(args, models.handle().current().model.contract().profile);
     let sensor = Sensor::start(&watch(args), &options)?;

@@ -34,7 +34,7 @@ pub enum FolderError {
     },
     /// It belongs to somebody else.
     #[error(
-        "{user}, whom the sensor becomes, cannot write to {path} ({source}); chown -R {uid}:{gid} it and let {user} through \
+        "{user}, whom the sensor becomes, cannot write to {path}; chown -R {uid}:{gid} it and let {user} through \
          the folders above, choose another place with {flag}, another account with --user, or keep root's rights with \
          --keep-privileges"
     )]
@@ -50,6 +50,7 @@ pub enum FolderError {
         /// The flag that chooses it.
         flag: &'static str,
         /// What the system said.
+        #[source]
         source: io::Error,
     },
 }

@@ -349,7 +349,7 @@ pub(super) const LIMITED: &[Limited] = &[
         fatal: &[],
     },
     Limited {
-        why: "descriptors that do not block, sizes of terminals, numbers of interfaces; no input into terminals",
+        why: "descriptors that do not block, what a peer has not taken, terminals, interfaces; no input into terminals",
         call: libc::SYS_ioctl,
         argument: 1,
         wide: false,
@@ -358,6 +358,7 @@ pub(super) const LIMITED: &[Limited] = &[
             libc::FIONBIO,
             libc::FIOCLEX,
             libc::FIONREAD,
+            libc::TIOCOUTQ,
             libc::TCGETS,
             libc::TIOCGWINSZ,
             libc::SIOCGIFINDEX,

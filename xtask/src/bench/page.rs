@@ -33,7 +33,8 @@ const RATE: &str = "20000";
 /// What the page asks for, and how often; once if it says nothing.
 const ASKED: [(&str, Option<Duration>); 4] = [
     ("/timeline", None),
-    ("/alerts?limit=50", None),
+    // While one of them grows, and when one is told.
+    ("/alerts?limit=25", Some(Duration::from_secs(10))),
     ("/flows?limit=25", Some(Duration::from_secs(5))),
     ("/health", Some(Duration::from_secs(10))),
 ];

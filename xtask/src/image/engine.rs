@@ -96,8 +96,9 @@ impl Own {
         let log = File::create(run.join("dockerd.log")).context("cannot write the daemon's log")?;
         let mut command = match namespace {
             Some(name) => {
-                let mut command = Command::new("ip");
-                command.args(["netns", "exec", name, "dockerd"]);
+                // `ip netns exec` would mount another /sys, without the control groups.
+                let mut command = Command::new("nsenter");
+                command.arg(format!("--net=/run/netns/{name}")).arg(root.join("usr/sbin/dockerd"));
                 command
             }
             None => Command::new(root.join("usr/sbin/dockerd")),

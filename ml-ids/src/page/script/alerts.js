@@ -57,7 +57,10 @@ function showRows(alerts, empty) {
       row = el("li", { "data-id": alert.id }, el("button", { type: "button" }));
       list.rows.set(alert.id, row);
     }
-    if (row.dataset.seq !== String(alert.seq) || row.dataset.state !== alert.state) fill(row, alert);
+    // An alert grows without being told of anew.
+    const shown = [alert.seq, alert.state, alert.count, alert.last_seen, Boolean(alert.ack)].join();
+    if (row.dataset.shown !== shown) fill(row, alert);
+    row.dataset.shown = shown;
     row.classList.toggle("open", alert.state === "open");
     if (fresh) row.classList.add("fresh");
     // Moved only if it stands elsewhere: a row that moves loses the focus.
@@ -69,8 +72,6 @@ function showRows(alerts, empty) {
 }
 
 function fill(row, alert) {
-  row.dataset.seq = alert.seq;
-  row.dataset.state = alert.state;
   const length = (new Date(alert.last_seen) - new Date(alert.first_seen)) / 1000;
   const who = alert.title.startsWith(`${alert.label}: `) ? alert.title.slice(alert.label.length + 2) : alert.title;
   const state = alert.state === "open" ? "going on" : "over";
@@ -114,6 +115,11 @@ function alertsChanged() {
     loadHour().catch(() => {});
   }, Math.max(0, list.at + REFRESH_MS - Date.now()) + 50);
   list.at = Date.now();
+}
+
+/** Looks again at alerts that are still growing. */
+function alertsGrow() {
+  if (list.cursors.length === 1 && $("alert-list").querySelector(".open")) alertsChanged();
 }
 
 /** How many alerts there were in the last hour; asked for at most so often, and always after the last change. */

@@ -17,8 +17,13 @@ function showFlows(flows, empty) {
   if (isSelecting($("flows"))) return;
   const rows = flows.slice(0, FLOW_ROWS).map((flow) => {
     const cell = (name, text, kind) => el("td", { role: "cell", "data-name": name, class: kind }, text);
-    // What is longer than IPv4 may be broken.
-    const place = (name, text) => cell(name, text, text.length <= 21 ? "short" : null);
+    // Where there is no room the port goes to the next line; what is longer than IPv4 breaks anywhere.
+    const place = (name, text) => {
+      const at = text.includes(":") ? text.lastIndexOf(":") : text.length;
+      const made = cell(name, text.slice(0, at), text.length <= 21 ? "short" : null);
+      made.append(el("wbr"), text.slice(at));
+      return made;
+    };
     const payload = flow.bytes_toserver + flow.bytes_toclient;
     return el("tr", { role: "row" },
       place("From", end(flow.src_ip, flow.src_port)),

@@ -20,6 +20,7 @@ const health = every(HEALTH_S, async () => {
     return;
   }
   showHealth(answer);
+  alertsGrow();
   const none = hasNone(answer);
   $("no-sensor").hidden = !none;
   for (const part of document.querySelectorAll(".needs-sensor")) part.hidden = none;
