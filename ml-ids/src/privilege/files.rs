@@ -194,7 +194,8 @@ mod tests {
     fn a_folder_of_somebody_else_is_refused_in_words_and_left_as_it_is() {
         let Some(account) = nobody() else { return };
         // Private to root.
-        let scratch = tempfile::tempdir().unwrap();
+        let private = fs::Permissions::from_mode(0o700);
+        let scratch = tempfile::Builder::new().permissions(private).tempdir().unwrap();
         let error = account.folder(scratch.path(), 0o755, "--log-dir").unwrap_err().to_string();
         assert!(error.contains("--log-dir") && error.contains("chown") && error.contains(account.name()), "{error}");
         assert_eq!(fs::metadata(scratch.path()).unwrap().uid(), 0);

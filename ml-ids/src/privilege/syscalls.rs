@@ -38,7 +38,7 @@ pub(super) struct Limited {
 /// What passes, whatever its arguments.
 pub(super) const ALLOWED: &[Group] = &[
     Group {
-        why: "memory",
+        why: "memory of its own",
         calls: &[libc::SYS_munmap, libc::SYS_mremap, libc::SYS_madvise, libc::SYS_brk, libc::SYS_membarrier],
     },
     Group {
