@@ -72,7 +72,9 @@ fn seen(lab: &Lab, ports: &str) -> Result<Vec<Value>> {
     wait_until(SOON, || sensor::events(lab).is_ok_and(|events| events.len() >= before + 5)).context("no flows")?;
     let first: u16 = ports.split('-').next().unwrap_or_default().parse()?;
     let ours = |event: &Value| {
-        event["src_ip"] == CLIENT_V4 && event["dest_ip"] == SERVER_V4 && event["dest_port"].as_u64() >= Some(first.into())
+        event["src_ip"] == CLIENT_V4
+            && event["dest_ip"] == SERVER_V4
+            && event["dest_port"].as_u64() >= Some(first.into())
     };
     Ok(sensor::events(lab)?.into_iter().filter(ours).collect())
 }

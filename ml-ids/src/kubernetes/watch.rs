@@ -45,7 +45,7 @@ pub enum KubernetesError {
     Kubeconfig(#[source] KubeconfigError),
     /// The pod has no service account's token.
     #[error(
-        "--kubernetes: no access to the API server: {0}; set automountServiceAccountToken (deploy/kubernetes/components/pods)"
+        "--kubernetes: no access to the API server: {0}; set automountServiceAccountToken (deploy/kubernetes/overlays/pods)"
     )]
     InCluster(#[source] kube::config::InClusterError),
     /// Access is had from a program.
@@ -185,7 +185,7 @@ fn told(error: &watcher::Error) -> String {
     match status(error) {
         Some(status) if matches!(status.code, 401 | 403) => format!(
             "the API server refuses ({}: {}); let the service account get, list and watch pods \
-             (deploy/kubernetes/components/pods)",
+             (deploy/kubernetes/overlays/pods)",
             status.code, status.message
         ),
         Some(status) => format!("the API server answers {}: {}", status.code, status.message),
