@@ -59,8 +59,9 @@ impl Cluster {
     }
 
     fn start(&self, lab: &mut Lab) -> Result<()> {
-        let (script, folder) = (fixture("kubernetes/api_server.py"), self.0.to_string_lossy().into_owned());
-        let argv = ["python3", &*script.to_string_lossy(), &folder, PORT, TOKEN, NODE];
+        let [script, folder] =
+            [&fixture("kubernetes/api_server.py"), &self.0].map(|path| path.to_string_lossy().into_owned());
+        let argv = ["python3", &script, &folder, PORT, TOKEN, NODE];
         lab.start_group(Side::Server, "api-server", &argv, &[])
     }
 }
@@ -89,6 +90,10 @@ fn end(lab: &Lab, ports: &str, end: &str) -> Result<Value> {
     Ok(event["kubernetes"][end].clone())
 }
 
+fn renamed(lab: &Lab, ports: &str) -> Result<bool> {
+    Ok(end(lab, ports, "dest")?["pod"] == "web-7f9c6b5d44-m2w8s")
+}
+
 #[test]
 fn events_name_the_pods_of_both_ends_and_the_api_server_may_come_and_go() -> Result<()> {
     let Some(mut lab) = Lab::build()? else { return Ok(()) };
@@ -112,7 +117,8 @@ fn events_name_the_pods_of_both_ends_and_the_api_server_may_come_and_go() -> Res
     // The other end's address is a node's and was a job's: neither is a name for it.
     ensure!(event["kubernetes"] == json!({ "dest": web }), "{event}");
     let schema: Value = serde_json::from_str(&fs::read_to_string(root().join("docs/schema/eve.schema.json"))?)?;
-    jsonschema::draft202012::new(&schema)?.validate(event).map_err(|error| anyhow::anyhow!("{error}: {event}"))?;
+    let schema = jsonschema::draft202012::new(&schema).map_err(|error| anyhow::anyhow!("{error}"))?;
+    schema.validate(event).map_err(|error| anyhow::anyhow!("{error}: {event}"))?;
 
     // A pod comes, a bookmark, and the connection breaks.
     cluster.change("changes.jsonl")?;
@@ -125,17 +131,16 @@ fn events_name_the_pods_of_both_ends_and_the_api_server_may_come_and_go() -> Res
     // The history is gone: the list is asked for again, and has other pods.
     wait_until(SOON, || lab.log("api-server").matches("WATCH").count() >= 2).context("it does not watch on")?;
     cluster.list("pods_later.json")?;
-    cluster.change("gone.jsonl")?;
     let lists = |lab: &Lab| lab.log("api-server").matches("LIST").count();
     let before = lists(&lab);
+    cluster.change("gone.jsonl")?;
     wait_until(SOON, || lists(&lab) > before).with_context(|| lab.log("api-server"))?;
-    let renamed = |ports| Ok::<_, anyhow::Error>(end(&lab, ports, "dest")?["pod"] == "web-7f9c6b5d44-m2w8s");
-    ensure!(renamed("401-420")? || renamed("421-440")?, "it has the old name: {}", lab.log("api-server"));
+    ensure!(renamed(&lab, "401-420")? || renamed(&lab, "421-440")?, "it has the old name: {}", lab.log("api-server"));
 
     // What is known stays when nobody answers.
     lab.kill("api-server")?;
     wait_until(SOON, || notes(&lab).contains("s old: the API server")).with_context(|| notes(&lab))?;
-    ensure!(renamed("501-520")?, "the name is gone with the server");
+    ensure!(renamed(&lab, "501-520")?, "the name is gone with the server");
     let metrics = lab.get("http://127.0.0.1:8000/metrics")?;
     ensure!(metrics.contains("ml_ids_kubernetes_up_to_date 0"), "{metrics}");
     sensor::stop(&mut lab, libc::SIGTERM)
