@@ -11,6 +11,7 @@ pub mod cli;
 pub mod detect;
 pub mod features;
 pub mod histogram;
+pub mod kubernetes;
 pub mod model;
 pub mod offline;
 mod page;

@@ -29,7 +29,8 @@ use serde_json::{Value, json};
 
 /// Not the default, so that what ignores the flag is found.
 const SEED: u16 = 7;
-const PLACE: Place<'_> = Place { host: "edge", interface: Some("eth0"), community_id_seed: SEED, severities: None };
+const PLACE: Place<'_> =
+    Place { host: "edge", interface: Some("eth0"), community_id_seed: SEED, severities: None, pods: None };
 
 fn schema() -> Result<Validator> {
     let text = fs::read_to_string(root().join("docs/schema/eve.schema.json"))?;

@@ -12,7 +12,8 @@ use anyhow::{Context as _, bail, ensure};
 use crate::{process, setup, workspace};
 
 /// Kustomizations that a user applies.
-const KUSTOMIZATIONS: [&str; 2] = ["deploy/kubernetes/base", "deploy/kubernetes/overlays/privileged"];
+const KUSTOMIZATIONS: [&str; 3] =
+    ["deploy/kubernetes/base", "deploy/kubernetes/overlays/privileged", "deploy/kubernetes/overlays/pods"];
 /// Kinds that no Kubernetes knows by itself.
 const FOREIGN_KINDS: [&str; 1] = ["PodMonitor"];
 /// Documents with a schema that check-jsonschema brings.

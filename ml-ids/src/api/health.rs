@@ -17,6 +17,7 @@ use super::{
 use crate::{
     detect::{TimingShapes, drift::DriftReport},
     histogram::Shape,
+    kubernetes::PodsState,
     sink::{SinkState, node_name},
 };
 
@@ -85,6 +86,8 @@ pub struct Measures {
     pub malformed_records: u64,
     /// Sweeps that the kernel refused.
     pub sweep_failures: u64,
+    /// The names of pods, where they are asked for.
+    pub pods: Option<PodsState>,
     /// Time that moving a batch out of the ring buffer takes, in seconds.
     pub drain: Shape,
     /// How long flows wait for their verdicts.

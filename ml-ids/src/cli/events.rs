@@ -14,6 +14,7 @@ use super::wiring::SensorView;
 use crate::{
     alert::Severities,
     api::SensorHealth as _,
+    kubernetes::Pods,
     sink::{
         Event, EventKind, Origin,
         eve::{StatsSource, stats},
@@ -44,8 +45,8 @@ impl Default for EventArgs {
 
 impl EventArgs {
     /// Where events come from.
-    pub(super) fn origin(&self, severities: Severities) -> Origin {
-        Origin { host: node_name(), community_id_seed: self.community_id_seed, severities }
+    pub(super) fn origin(&self, severities: Severities, pods: Option<Arc<Pods>>) -> Origin {
+        Origin { host: node_name(), community_id_seed: self.community_id_seed, severities, pods }
     }
 
     /// Sends a `stats` event to the sinks each time the interval is over. Needs a runtime.

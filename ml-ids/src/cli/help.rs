@@ -55,6 +55,7 @@ const RARE: &[&str] = &[
     "model-sha256",
     "no-alert-db",
     "no-model-cache",
+    "node-name",
     "pin-dir",
     "ring-bytes",
     "s3-endpoint",

@@ -19,6 +19,7 @@ use crate::{
     alert::{AlertSettings, Board, Desk, store::StoreOptions},
     api::AppState,
     detect::{Judge, Pipeline, Stats, StatsSnapshot, Watchers, drift::DriftWatch},
+    kubernetes::Pods,
     respond::Responder,
     sensor::DrainReport,
     sink::{Hub, InterfaceNames, Sinks},
@@ -30,6 +31,8 @@ pub(super) struct Setup<'a> {
     pub(super) names: InterfaceNames,
     /// How events look.
     pub(super) events: &'a EventArgs,
+    /// Whose addresses are whose, for events.
+    pub(super) pods: Option<Arc<Pods>>,
     /// What one alert is.
     pub(super) alerts: AlertSettings,
     /// Where alerts are kept, if they are.
@@ -47,6 +50,7 @@ pub(super) struct Judging {
     pub(super) stats: Arc<Stats>,
     pub(super) responder: Arc<Responder>,
     pub(super) board: Arc<Board>,
+    pods: Option<Arc<Pods>>,
     /// Sends stats events.
     stats_events: Option<JoinHandle<()>>,
 }
@@ -62,9 +66,9 @@ impl Judging {
         responder: Arc<Responder>,
         state: &AppState,
     ) -> Result<(Self, SyncSender<Vec<FlowRecord>>)> {
-        let Setup { names, events, alerts, store, models, linger } = setup;
+        let Setup { names, events, pods, alerts, store, models, linger } = setup;
         let stats = Arc::new(Stats::new(linger));
-        let sinks = Sinks::new(Arc::clone(&hub), names, events.origin(alerts.severities.clone()));
+        let sinks = Sinks::new(Arc::clone(&hub), names, events.origin(alerts.severities.clone(), pods.clone()));
         let drift = Arc::new(DriftWatch::default());
         let desk = Desk::open(alerts, store, Arc::clone(&hub)).context("cannot start the thread of the alert store")?;
         let board = desk.board();
@@ -77,7 +81,7 @@ impl Judging {
         )
         .context("cannot start the scoring thread")?;
         state.set_model_watch(drift);
-        Ok((Self { pipeline, hub, stats, responder, board, stats_events: None }, batches))
+        Ok((Self { pipeline, hub, stats, responder, board, pods, stats_events: None }, batches))
     }
 
     /// Lets the API show what is in front of it, and `stats` events tell of it. Needs a runtime.
@@ -88,6 +92,7 @@ impl Judging {
             responder: Arc::clone(&self.responder),
             hub: Arc::clone(&self.hub),
             board: Arc::clone(&self.board),
+            pods: self.pods.clone(),
         });
         state.set_alerts(Arc::clone(&self.board));
         self.stats_events = events.report_stats(Arc::clone(&view));
@@ -103,7 +108,7 @@ impl Judging {
         self,
         stop: impl FnOnce() -> DrainReport + Send + 'static,
     ) -> Result<(DrainReport, StatsSnapshot)> {
-        let Self { pipeline, hub, stats, responder, board: _, stats_events } = self;
+        let Self { pipeline, hub, stats, responder, board: _, pods: _, stats_events } = self;
         stats_events.inspect(JoinHandle::abort);
         let report = tokio::task::spawn_blocking(move || {
             // First, so that verdicts on what is still open block nobody.

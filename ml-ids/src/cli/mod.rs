@@ -18,6 +18,7 @@ mod health;
 mod help;
 mod judging;
 mod keep;
+mod kubernetes;
 mod load;
 mod logging;
 mod manual;

@@ -25,6 +25,7 @@ use super::{
     hangup::Hangups,
     judging::{Judging, Setup, close_books},
     keep::{KeepArgs, Models},
+    kubernetes::KubernetesArgs,
     presence::{PERIOD, Presence},
     privileges::{self, PrivilegeArgs, Rights},
     response,
@@ -35,6 +36,7 @@ use super::{
 };
 use crate::{
     api::{self, AppState, Limits},
+    kubernetes::Pods,
     privilege::Kept,
     respond::{BlockOptions, BlockState, Responder},
     sensor::{
@@ -118,6 +120,8 @@ pub(super) struct Args {
     #[command(flatten)]
     events: EventArgs,
     #[command(flatten)]
+    kubernetes: KubernetesArgs,
+    #[command(flatten)]
     response: response::Args,
     #[command(flatten)]
     listen: ListenArgs,
@@ -179,6 +183,10 @@ async fn watch_interfaces(mut args: Args) -> Result<Exit> {
     rights.listening(&args.listen);
     rights.models(&args.model, args.keep.shadow());
 
+    let pods = match args.kubernetes.follow(&mut rights).await {
+        Ok(pods) => pods,
+        Err(error) => return Ok(usage(&error)),
+    };
     let account = rights.account();
     let loading = tokio::select! {
         models = Models::load(&args.model, &args.keep, &account, &state, &hangups) => Some(models),
@@ -192,7 +200,7 @@ async fn watch_interfaces(mut args: Args) -> Result<Exit> {
         }
         Some(Ok(models)) => models,
     };
-    let (running, kept) = match start(&args, further, &models, &state, &hangups, &mut rights) {
+    let (running, kept) = match start(&args, further, pods, &models, &state, &hangups, &mut rights) {
         Ok(started) => started,
         Err(error) => {
             return match error.downcast_ref::<SensorError>() {
@@ -262,6 +270,7 @@ fn watch(args: &Args) -> Watch {
 fn start(
     args: &Args,
     further: Connected,
+    pods: Option<Arc<Pods>>,
     models: &Models,
     state: &AppState,
     hangups: &Hangups,
@@ -295,6 +304,7 @@ fn start(
     let setup = Setup {
         names: Arc::new(move |index| names.interface_name(index)),
         events: &args.events,
+        pods,
         alerts: args.alert_rules.settings(),
         store,
         models,

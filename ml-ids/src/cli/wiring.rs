@@ -26,6 +26,7 @@ use crate::{
         drift::{DriftReport, DriftWatch},
     },
     histogram::Shape,
+    kubernetes::{Pods, PodsState},
     respond::{BlockState, Responder},
     sensor::{self, EgressHook, IngressHook, LiveFlow, LiveFlows, LiveTop, SensorState, WatchedInterface},
     sink::{Hub, protocol_name},
@@ -114,6 +115,7 @@ pub(super) struct SensorView {
     pub(super) responder: Arc<Responder>,
     pub(super) hub: Arc<Hub>,
     pub(super) board: Arc<Board>,
+    pub(super) pods: Option<Arc<Pods>>,
 }
 
 impl SensorHealth for SensorView {
@@ -151,6 +153,10 @@ impl SensorHealth for SensorView {
         if verdicts.failed > 0 {
             degraded.push(format!("the model failed on {} flows", verdicts.failed));
         }
+        let pods = self.pods.as_ref().map(|pods| pods.state());
+        let mut notes = self.front.notes();
+        // No reason to be degraded: flows are counted, judged and told of all the same.
+        notes.extend(pods.iter().flat_map(PodsState::notes));
         let sinks = self.hub.states();
         for sink in &sinks {
             if let Some(failure) = &sink.failure {
@@ -191,7 +197,7 @@ impl SensorHealth for SensorView {
             block: self.responder.state().map_or_else(BlockHealth::default, |state| block(state, &ingress)),
             sinks,
             degraded,
-            notes: self.front.notes(),
+            notes,
             measures: Measures {
                 ended: self.stats.ended().map(|(reason, count)| (reason.name(), count)).collect(),
                 other_protocol: verdicts.other_protocol,
@@ -202,6 +208,7 @@ impl SensorHealth for SensorView {
                 evicted_packets: flows.evicted_packets,
                 malformed_records,
                 sweep_failures,
+                pods,
                 drain: self.front.drain_times(),
                 timing: self.stats.timing().shapes(),
             },

@@ -48,7 +48,7 @@ use ml_ids_common::FlowRecord;
 use serde_json::Value;
 
 use self::eve::Place;
-use crate::{alert::Severities, detect::Verdict, model::Model};
+use crate::{alert::Severities, detect::Verdict, kubernetes::Pods, model::Model};
 
 /// Turns an interface index into its name.
 pub type InterfaceNames = Arc<dyn Fn(u32) -> Option<String> + Send + Sync>;
@@ -62,6 +62,8 @@ pub struct Origin {
     pub community_id_seed: u16,
     /// How grave classes are.
     pub severities: Severities,
+    /// The pods of this node, where they are asked for.
+    pub pods: Option<Arc<Pods>>,
 }
 
 /// What the scoring thread hands verdicts to.
@@ -100,12 +102,13 @@ impl Sinks {
 
     fn placed(&self, record: &FlowRecord, render: impl FnOnce(&Place<'_>) -> Value) -> Value {
         let interface = (self.interfaces)(record.state().interface);
-        let Origin { host, community_id_seed, severities } = &self.origin;
+        let Origin { host, community_id_seed, severities, pods } = &self.origin;
         render(&Place {
             host,
             interface: interface.as_deref(),
             community_id_seed: *community_id_seed,
             severities: Some(severities),
+            pods: pods.as_deref(),
         })
     }
 

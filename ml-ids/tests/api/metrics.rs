@@ -18,6 +18,7 @@ use ml_ids::{
         drift::{DriftReport, FeatureDrift, Window},
     },
     histogram::Shape,
+    kubernetes::PodsState,
     sink::{Feed, SinkState},
 };
 
@@ -78,6 +79,7 @@ fn measures() -> Measures {
         evicted_packets: 1,
         malformed_records: 0,
         sweep_failures: 0,
+        pods: Some(PodsState { node: "worker-1".to_owned(), addresses: 3, departed: 1, ..PodsState::default() }),
         drain: shape.clone(),
         timing: TimingShapes { scoring: shape.clone(), batch_flows: shape.clone(), delay: shape },
     }

@@ -5,6 +5,7 @@
 //! `docs/API.md` lists all metrics; a test compares.
 
 mod alerts;
+mod kubernetes;
 mod model;
 mod page;
 mod process;
@@ -30,7 +31,7 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Every part that has something to tell.
-const PARTS: [fn(&Scrape<'_>, &mut Page<'_>); 16] = [
+const PARTS: [fn(&Scrape<'_>, &mut Page<'_>); 17] = [
     server::build,
     server::standing,
     server::requests,
@@ -47,6 +48,7 @@ const PARTS: [fn(&Scrape<'_>, &mut Page<'_>); 16] = [
     alerts::store,
     verdicts::timing,
     verdicts::sinks,
+    kubernetes::pods,
 ];
 
 /// What is known at one moment. Asked for once: the sensor sums its books over all processors for it.

@@ -169,6 +169,7 @@ impl Running {
         let setup = Setup {
             names: Arc::new(|_| Some(view::INTERFACE.to_owned())),
             events: &events,
+            pods: None,
             alerts: AlertSettings { window: window(args.speed), ..AlertSettings::default() },
             store: Some(StoreOptions::new(place.alerts())),
             models,

@@ -66,12 +66,25 @@ pub(super) fn dry_run(mut args: Args) -> Result<Exit> {
         }
         Err(error) => report.problem(Exit::Usage, error),
     }
+    pods(&args, &mut report)?;
     listen(&args, &mut report)?;
     let live = models(&args, &mut report);
     attach(&args, live.as_ref(), &mut report);
     write(&args, &mut report);
     block(&args, &mut report);
     print(report)
+}
+
+fn pods(args: &Args, report: &mut Report) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
+    match runtime.block_on(args.kubernetes.find()) {
+        Ok(None) => {}
+        Ok(Some((node, connection))) => {
+            report.say(format_args!("with the names of the pods of {}, from {}", node.as_str(), connection.server()));
+        }
+        Err(error) => report.problem(Exit::Usage, error),
+    }
+    Ok(())
 }
 
 fn listen(args: &Args, report: &mut Report) -> Result<()> {

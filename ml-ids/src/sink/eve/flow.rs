@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use ml_ids_common::{Direction, EndReason, FlowRecord};
 use serde_json::{Map, Value, json};
 
-use super::{Endpoints, Place, community_id, eve_timestamp, tcp::tcp};
+use super::{Endpoints, Place, community_id, eve_timestamp, kubernetes::kubernetes, tcp::tcp};
 
 /// Largest integer that every JSON reader keeps exact.
 const JSON_SAFE_INTEGER: u64 = (1 << 53) - 1;
@@ -62,6 +62,9 @@ pub(super) fn event(record: &FlowRecord, place: &Place<'_>, event_type: &str, al
     }
     if !place.host.is_empty() {
         put("host", place.host.into());
+    }
+    if let Some(ends) = place.pods.and_then(|pods| kubernetes(pods, source, destination)) {
+        put("kubernetes", ends);
     }
     put("flow", details(record, alerted));
     if protocol == TCP {

@@ -5,6 +5,7 @@
 mod alert;
 mod community_id;
 mod flow;
+mod kubernetes;
 mod ml;
 mod stats;
 mod tcp;
@@ -16,7 +17,7 @@ use time::{
     macros::format_description,
 };
 
-use crate::alert::Severities;
+use crate::{alert::Severities, kubernetes::Pods};
 
 pub use alert::alert;
 pub use community_id::{Endpoints, community_id};
@@ -40,6 +41,8 @@ pub struct Place<'a> {
     pub community_id_seed: u16,
     /// How grave classes are; `None` is as the table of classes has it.
     pub severities: Option<&'a Severities>,
+    /// The pods of this node, where they are asked for.
+    pub pods: Option<&'a Pods>,
 }
 
 /// A time as the API and the log of blocks have it: RFC 3339.
