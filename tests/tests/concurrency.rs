@@ -29,7 +29,7 @@ const SAMPLE: usize = 40;
 fn load(options: &Options, test_clock: bool) -> Result<Option<KernelReplay>> {
     match KernelReplay::load(options, test_clock) {
         Ok(kernel) => Ok(Some(kernel)),
-        Err(SensorError::Permission { .. }) => {
+        Err(SensorError::Permission { .. } | SensorError::Barred { .. }) => {
             eprintln!("SKIPPED: loading eBPF programs needs root");
             Ok(None)
         }

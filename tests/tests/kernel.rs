@@ -40,7 +40,7 @@ fn load(profile: Profile, decap: Decap) -> Result<Option<KernelReplay>> {
     let options = Options { profile, decap, max_flows: MAX_FLOWS, ring_bytes: 32 << 20, ..Options::default() };
     match KernelReplay::load(&options, true) {
         Ok(kernel) => Ok(Some(kernel)),
-        Err(SensorError::Permission { .. }) => {
+        Err(SensorError::Permission { .. } | SensorError::Barred { .. }) => {
             eprintln!("SKIPPED: loading eBPF programs needs root");
             Ok(None)
         }

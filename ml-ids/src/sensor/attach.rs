@@ -18,8 +18,9 @@ use ml_ids_common::Hook;
 use super::{
     hook::{AttachedHook, HookLink, Order, Place, program},
     interface::Interface,
-    load::{Loaded, SensorError, denied, os_error},
+    load::{Loaded, SensorError},
     pin::{PinError, PinnedLink, link_error, remove},
+    refusal::{denied, os_error},
 };
 
 /// Which directions of an interface are watched.

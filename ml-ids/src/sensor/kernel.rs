@@ -8,11 +8,14 @@ use std::borrow::Cow;
 use aya::{
     maps::MapType,
     programs::ProgramType,
-    sys::{BpfHelper, is_helper_supported, is_map_supported},
+    sys::{BpfHelper, is_helper_supported, is_map_supported, is_program_supported},
     util::KernelVersion,
 };
 
-use super::SensorError;
+use super::{
+    SensorError,
+    refusal::{os_error, refused},
+};
 
 /// Section of the XDP programs that take frames in several buffers, and what older kernels call one that does not.
 const FRAGS_SECTION: &[u8] = b"xdp.frags\0";
@@ -30,8 +33,14 @@ impl Kernel {
     /// Asks the running kernel.
     ///
     /// # Errors
-    /// When it lacks what nothing stands in for.
+    /// When it lacks what nothing stands in for, or lets nobody load a program.
     pub(super) fn probe() -> Result<Self, SensorError> {
+        // Otherwise the loader takes it for a kernel without global data, and says nothing that helps.
+        if let Err(error) = is_program_supported(ProgramType::SchedClassifier)
+            && os_error(&error) == Some(libc::EPERM)
+        {
+            return Err(refused("egress")(error));
+        }
         // Whatever the probe cannot tell shows when the programs are loaded, with a message that says more.
         if matches!(is_map_supported(MapType::RingBuf), Ok(false)) {
             let found = KernelVersion::current().map_or_else(|_| "unknown".to_owned(), |version| version.to_string());

@@ -24,6 +24,7 @@ use super::{
     kernel::Kernel,
     live::LiveFlows,
     pin::{LinkPins, PINNED, PinError, Table, digest},
+    refusal::{no_maps, os_error, refused},
     sweep,
 };
 use crate::privilege::without_capabilities;
@@ -119,6 +120,29 @@ pub enum SensorError {
         /// What was refused.
         action: &'static str,
     },
+    /// Not allowed to anybody, or not to this process whatever its rights.
+    #[error(
+        "the kernel refuses to {action} though this process has the rights: a seccomp filter stands before bpf, as some \
+         containers have, the kernel is locked down, or it is older than 5.11 and RLIMIT_MEMLOCK is low"
+    )]
+    Barred {
+        /// What was refused.
+        action: &'static str,
+    },
+    /// The kernel has no room for the maps, or may not give it to this process.
+    #[error(
+        "no memory for the eBPF maps of {max_flows} flows and {ring_bytes} bytes of ring buffer: lower --max-flows, or raise \
+         the memory limit of the container or unit, which kernel memory counts towards"
+    )]
+    Memory {
+        /// Flows of the table.
+        max_flows: u32,
+        /// Bytes of the ring buffer.
+        ring_bytes: u32,
+        /// Which map, and what the kernel said.
+        #[source]
+        source: Box<EbpfError>,
+    },
     /// Somebody else is already there.
     #[error(
         "interface {interface} already has an XDP program; stop the other sensor, remove a pinned one with \
@@ -148,9 +172,7 @@ pub enum SensorError {
         found: String,
     },
     /// The object was refused by the kernel.
-    #[error(
-        "cannot load the eBPF programs into this kernel; `uname -r` has to be 5.10 or later, with BTF in /sys/kernel/btf/vmlinux"
-    )]
+    #[error("cannot load the eBPF programs into this kernel; `uname -r` has to be 5.10 or later")]
     Load(#[from] EbpfError),
     /// A program was refused by the kernel.
     #[error(
@@ -256,7 +278,7 @@ impl Loaded {
                 loader.map_pin_path(map.name, table.path(map.name));
             }
         }
-        let mut ebpf = loader.load(&kernel.fit(OBJECT)).map_err(denied("create eBPF maps", SensorError::Load))?;
+        let mut ebpf = loader.load(&kernel.fit(OBJECT)).map_err(no_maps(options))?;
         let ignored = options.filter.install(&mut ebpf)?;
         Ok(Self { ebpf, pins: table.map(Table::links).transpose()?, ignored })
     }
@@ -377,32 +399,4 @@ pub(super) const fn data_of(map: &Map) -> Option<&MapData> {
         | Map::Stack(data) => Some(data),
         _ => None,
     }
-}
-
-fn refused(program: &'static str) -> impl Fn(ProgramError) -> SensorError {
-    denied("load eBPF programs", move |source| SensorError::Program { program, source: Box::new(source) })
-}
-
-/// Turns a permission error, however deep, into the message that says what to do.
-pub(super) fn denied<E: std::error::Error + 'static>(
-    action: &'static str,
-    otherwise: impl Fn(E) -> SensorError,
-) -> impl Fn(E) -> SensorError {
-    move |error| match os_error(&error) {
-        // EACCES is what the verifier answers to a program that it rejects.
-        Some(libc::EPERM) => SensorError::Permission { action },
-        _ => otherwise(error),
-    }
-}
-
-/// The operating system's error number at the root of an error.
-pub(super) fn os_error(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(io) = error.downcast_ref::<io::Error>() {
-            return io.raw_os_error();
-        }
-        next = error.source();
-    }
-    None
 }

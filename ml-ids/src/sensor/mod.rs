@@ -21,6 +21,7 @@ mod pin;
 mod plan;
 pub(crate) mod prefix;
 mod pressure;
+mod refusal;
 mod replay;
 mod status;
 mod sweep;

@@ -1,10 +1,9 @@
 //! What a sensor would do if it were started now: which interfaces it would attach to and how, whether the kernel and the
 //! process's rights suffice, and what the maps take. Nothing is attached, and nothing is left behind.
 
-use std::{fs, io, path::Path};
+use std::{fs, io};
 
 use aya::util::KernelVersion;
-use caps::{CapSet, Capability};
 use ml_ids_common::Hook;
 
 use super::{
@@ -14,20 +13,13 @@ use super::{
     kernel::Kernel,
     links::{LinkInfo, Links},
     load::Loaded,
+    refusal::rights,
 };
 
-/// What the kernel describes its types in; programs are fitted to it.
-const BTF: &str = "/sys/kernel/btf/vmlinux";
 /// Where the BPF file system belongs.
 const BPFFS: &str = "/sys/fs/bpf";
 /// Bytes that a flow takes in the table, for who may not ask the kernel.
 const FLOW_BYTES: u64 = 630;
-/// What loading and attaching needs, and the older right that holds it.
-const NEEDED: [(Capability, Option<Capability>); 3] = [
-    (Capability::CAP_BPF, Some(Capability::CAP_SYS_ADMIN)),
-    (Capability::CAP_NET_ADMIN, None),
-    (Capability::CAP_PERFMON, Some(Capability::CAP_SYS_ADMIN)),
-];
 
 /// What a sensor would do.
 #[derive(Debug, Default)]
@@ -141,7 +133,6 @@ fn kernel() -> Vec<(String, bool)> {
     let probed = Kernel::probe();
     vec![
         (format!("Linux {}, ring buffers for eBPF programs", release.trim()), probed.is_ok()),
-        (format!("BTF ({BTF})"), Path::new(BTF).exists()),
         ("XDP on frames of several buffers (jumbo MTUs)".to_owned(), probed.is_ok_and(|kernel| kernel.frags)),
         ("TCX links (Linux 6.6)".to_owned(), since(6, 6)),
         (format!("BPF file system at {BPFFS} (for --pin, --block)"), is_mounted(BPFFS).unwrap_or(false)),
@@ -155,16 +146,6 @@ fn is_mounted(at: &str) -> io::Result<bool> {
         let mut fields = line.split(' ').skip(1);
         fields.next() == Some(at) && fields.next() == Some("bpf")
     }))
-}
-
-fn rights() -> Vec<(&'static str, bool)> {
-    let held = |capability| caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false);
-    let name = |capability| match capability {
-        Capability::CAP_BPF => "CAP_BPF",
-        Capability::CAP_NET_ADMIN => "CAP_NET_ADMIN",
-        _ => "CAP_PERFMON",
-    };
-    NEEDED.iter().map(|(needed, older)| (name(*needed), held(*needed) || older.is_some_and(held))).collect()
 }
 
 #[cfg(test)]

@@ -16,10 +16,7 @@ use ml_ids_common::{
 };
 
 use super::{
-    FilterMaps, Options, SensorError,
-    due::DueTimes,
-    load::{Loaded, os_error},
-    sweep::sweep,
+    FilterMaps, Options, SensorError, due::DueTimes, load::Loaded, refusal::os_error, sweep::sweep,
     test_run::TestRunner,
 };
 

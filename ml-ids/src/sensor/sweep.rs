@@ -5,7 +5,7 @@ use std::time::Duration;
 use aya::programs::{ProgramError, SchedClassifier, TestRun as _, TestRunOptions};
 use ml_ids_common::{Patience, SWEEP_SLOTS, SweepFrame};
 
-use super::load::{SensorError, os_error};
+use super::{load::SensorError, refusal::os_error};
 
 /// Bytes before the slots.
 const HEADER: usize = size_of::<SweepFrame>() - SWEEP_SLOTS * size_of::<u32>();

@@ -44,7 +44,7 @@ pub(super) fn in_namespace(test: impl FnOnce() + Send) {
 pub(super) fn loaded(options: &Options) -> Option<KernelReplay> {
     match KernelReplay::load(options, true) {
         Ok(replay) => Some(replay),
-        Err(SensorError::Permission { .. }) => {
+        Err(SensorError::Permission { .. } | SensorError::Barred { .. }) => {
             eprintln!("SKIPPED: loading eBPF programs needs root");
             None
         }

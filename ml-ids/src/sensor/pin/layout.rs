@@ -241,7 +241,7 @@ mod tests {
         let options = Options { max_flows: 1024, ring_bytes: 1 << 16, ..Options::default() };
         let loaded = match Loaded::load(&options) {
             Ok(loaded) => loaded,
-            Err(SensorError::Permission { .. }) => {
+            Err(SensorError::Permission { .. } | SensorError::Barred { .. }) => {
                 eprintln!("SKIPPED: loading eBPF programs needs root");
                 return;
             }
