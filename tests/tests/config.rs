@@ -184,19 +184,33 @@ fn a_dry_run_names_all_that_is_wrong_and_changes_nothing() -> Result<()> {
     for expected in ["nope0", "--insecure-listen", "/nowhere.onnx", "--sink, address 1"] {
         ensure!(errors.contains(expected), "no {expected:?} in\n{errors}");
     }
+    // What the kernel or the account list says no to is found out, too, and nobody listens afterwards.
+    for (arguments, code, expected) in [
+        (
+            ["--listen", "203.0.113.9:8000", "--insecure-listen"].as_slice(),
+            1,
+            "no interface of this host has that address",
+        ),
+        (&["--user", "no-such-account"], 2, "no-such-account: there is no such account"),
+    ] {
+        let wrong = dry(&[&["-i", SERVER_IF], arguments].concat())?;
+        let errors = String::from_utf8_lossy(&wrong.stderr).into_owned();
+        ensure!(wrong.status.code() == Some(code) && errors.contains(expected), "{:?}: {errors}", wrong.status);
+    }
     // By somebody without rights, who is told so.
     let argv = ["setpriv", "--reuid", "65534", "--clear-groups", "--inh-caps=-all", &binary];
-    let argv = [&argv[..], &["run", "--dry-run", "-i", SERVER_IF, "--no-alert-db", "--log-dir", "/tmp"]].concat();
+    let argv = [&argv[..], &["run", "--dry-run", "-i", SERVER_IF, "--listen", "127.0.0.1:80"]].concat();
+    let argv = [&argv[..], &["--no-alert-db", "--log-dir", "/tmp"]].concat();
     let other = lab.output(Side::Server, &argv)?;
     let told = String::from_utf8_lossy(&other.stdout).into_owned() + &String::from_utf8_lossy(&other.stderr);
     // Where the build folder is closed to others, there is nothing to run.
     if other.status.code() == Some(126) || other.status.code() == Some(127) {
         eprintln!("SKIPPED: others may not run {binary}");
     } else {
-        ensure!(
-            other.status.code() == Some(1) && told.contains("no  CAP_BPF") && told.contains("run as root"),
-            "{told}"
-        );
+        ensure!(other.status.code() == Some(1), "{told}");
+        for expected in ["no  CAP_BPF", "run as root", "cannot listen on 127.0.0.1:80", "ports below 1024"] {
+            ensure!(told.contains(expected), "no {expected:?} in\n{told}");
+        }
     }
     ensure!(!Path::new(&logs).exists() && !Path::new(&state).exists(), "a dry run has written something");
     let links = lab.succeed(Side::Server, &["ip", "-details", "link", "show", "dev", SERVER_IF])?;

@@ -10,7 +10,6 @@ use std::{
     },
     path::PathBuf,
     process::Command,
-    thread,
     time::Duration,
 };
 
@@ -28,6 +27,8 @@ use serde_json::Value;
 
 /// Longest time that a replay may take on a machine that has other things to do.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// The page moves nothing and waits for no font.
+const STILL: &str = "document.getAnimations().length === 0 && document.fonts.status === 'loaded'";
 /// `nobody`.
 const NOBODY: u32 = 65_534;
 
@@ -165,6 +166,24 @@ fn a_port_that_is_taken_and_a_file_that_is_no_capture_are_said() -> Result<()> {
 }
 
 #[test]
+fn a_capture_that_breaks_off_is_said_when_it_is_over_and_in_the_exit_code() -> Result<()> {
+    let folder = Scratch::new("demo-cut")?;
+    let whole = fs::read(fixture("handmade/random.pcap"))?;
+    let cut = folder.file("cut.pcap", whole.split_last_chunk::<5>().context("an empty capture")?.0)?;
+    fs::set_permissions(folder.path(""), fs::Permissions::from_mode(0o755))?;
+    let stranger = Stranger::new("demo-cut-home")?;
+    let mut server = Server::of(&mut stranger.demo(&["--speed", "max", "--capture", &cut]))?;
+    let damage = "the capture ends inside a packet or block";
+    wait_until(PATIENCE, || server.log().contains("the capture is over")).with_context(|| server.log())?;
+    ensure!(server.log().contains(damage), "{}", server.log());
+    let health = server.get("/health")?.expect(200)?;
+    ensure!(health["notes"].to_string().contains(damage), "{health:#}");
+    server.signal(libc::SIGINT)?;
+    ensure!(server.wait()? == Some(3) && server.log().matches(damage).count() == 1, "{}", server.log());
+    stranger.ensure_nothing_is_left()
+}
+
+#[test]
 fn the_capture_in_the_program_is_the_one_that_the_story_writes() -> Result<()> {
     let folder = Scratch::new("demo-story")?;
     let capture = folder.path("story.pcap");
@@ -194,14 +213,20 @@ fn pictures_for_the_tour() -> Result<()> {
     wait_until(PATIENCE, || lab.log("demo").contains("DoS Hulk")).with_context(|| lab.log("demo"))?;
     browser.wait_for("/\\d\\D?\\d{3} flows/.test(document.querySelector('#alert-list > li').innerText)")?;
     browser.run("for (const button of document.querySelectorAll('#ranges button, #ranges label')) if (button.innerText.trim() === '5 min') button.click()")?;
-    thread::sleep(Duration::from_secs(1));
+    browser.wait_for(
+        "performance.getEntriesByType('resource').some((entry) => entry.name.endsWith('/timeline?seconds=300'))",
+    )?;
+    browser.wait_for(
+        "['traffic', 'verdicts'].every((id) => (document.getElementById(id).ariaLabel ?? '').includes('5 min'))",
+    )?;
+    browser.wait_for(STILL)?;
     browser.screenshot(&folder.join("tour-page.png"))?;
     browser.run(
         "[...document.querySelectorAll('#alert-list > li')].find((row) => row.innerText.includes('SSH'))\
          .querySelector('button').click()",
     )?;
     browser.wait_for("document.querySelectorAll('#why > li').length >= 3")?;
-    thread::sleep(Duration::from_secs(1));
+    browser.wait_for(STILL)?;
     browser.screenshot(&folder.join("tour-page-alert.png"))?;
     lab.stop("demo", libc::SIGINT).map(drop)
 }

@@ -2,30 +2,26 @@
 
 use std::{
     env,
-    fs::File,
-    io::{self, Read as _, Write as _},
+    io::{self, Write as _},
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
-use ureq::{
-    Agent, Body,
-    http::Response,
-    tls::{RootCerts, TlsConfig},
-};
+use ureq::{Body, http::Response};
 
-use super::exit::{Exit, is_broken_pipe};
+use super::{
+    agent_client::{bearer, client},
+    exit::{Exit, is_broken_pipe},
+};
 use crate::model::WebUrl;
 
 /// Where an agent listens unless told otherwise.
 const USUAL: &str = "127.0.0.1:8000";
 /// Largest answer that is read.
 const MOST_BYTES: u64 = 4 << 20;
-/// Largest token file.
-const TOKEN_BYTES: u64 = 64 << 10;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -145,22 +141,10 @@ fn local(scheme: &str, listen: &str) -> String {
 type Asked = (u16, String);
 
 fn ask(args: &Args, url: &WebUrl, path: &str) -> Result<Asked> {
-    let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).disable_verification(args.insecure).build();
-    let config = Agent::config_builder()
-        .tls_config(tls)
-        .user_agent(concat!("ml-ids/", env!("CARGO_PKG_VERSION")))
-        .http_status_as_error(false)
-        .max_redirects(0)
-        .max_redirects_will_error(false)
-        .timeout_global(Some(Duration::from_secs(args.timeout)));
-    // No proxy reaches this very host for us.
-    let config = if url.is_loopback() { config.proxy(None) } else { config };
-    let mut request = config.build().new_agent().get(format!("{}{path}", url.origin_text()));
+    let mut request =
+        client(url, Duration::from_secs(args.timeout), args.insecure).get(format!("{}{path}", url.origin_text()));
     if let Some(file) = &args.token_file {
-        if !url.is_protected() {
-            bail!("a token would go there in the clear; use https://");
-        }
-        request = request.header("authorization", format!("Bearer {}", token(file)?));
+        request = request.header("authorization", bearer(file, url)?);
     }
     let response = request.call().map_err(|error| anyhow::anyhow!("no answer: {error}; {}", advice(&error)))?;
     read(response)
@@ -179,18 +163,6 @@ fn advice(error: &ureq::Error) -> &'static str {
             "what answers speaks another protocol: https:// in place of http://, or another port?"
         }
         _ => "check the address with --url",
-    }
-}
-
-fn token(file: &Path) -> Result<String> {
-    let mut text = String::new();
-    File::open(file)
-        .and_then(|file| file.take(TOKEN_BYTES).read_to_string(&mut text))
-        .with_context(|| format!("cannot read the token file {}", file.display()))?;
-    let token = text.lines().map(str::trim).find(|line| !line.is_empty());
-    match token {
-        Some(token) if token.bytes().all(|byte| byte.is_ascii_graphic()) => Ok(token.to_owned()),
-        _ => bail!("the token file {} holds no token; it should hold one in its first line", file.display()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The command line: one file a command. Exit codes: 0 done, 1 failed at run time, 2 wrong usage, 3 input unreadable or
 //! malformed.
 
+mod agent_client;
 mod alerts;
 mod alerts_args;
 mod alerts_print;

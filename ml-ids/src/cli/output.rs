@@ -1,13 +1,14 @@
 //! Where offline commands write: standard output, a file, or a file that appears under its name when it is whole.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, Permissions},
     io::{self, IsTerminal as _, Write},
-    os::fd::AsFd as _,
+    os::{fd::AsFd as _, unix::fs::PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, bail};
+use tempfile::{Builder, TempPath};
 
 use crate::offline::{source::FileId, table::Format};
 
@@ -23,15 +24,16 @@ pub(super) struct Output {
     name: String,
 }
 
-/// A file that has not its name yet. Without its end a Parquet file is of no use, so that none is left under the name.
+/// A file that has not its name yet, and is removed with the value. Without its end a Parquet file is of no use, so that
+/// none is left under the name.
 struct Unfinished {
-    part: PathBuf,
+    part: TempPath,
     target: PathBuf,
 }
 
 impl Output {
     /// Opens a path, or standard output for `-`. Rows of text appear in the file as they are written, so that it can be
-    /// followed; a Parquet file is NAME.part until [`Self::commit`].
+    /// followed; a Parquet file has a name of its own, which nobody can foresee, until [`Self::commit`].
     ///
     /// # Errors
     /// If it cannot be created, or is a terminal and the format is not for one.
@@ -46,10 +48,12 @@ impl Output {
             let file = io::stdout().as_fd().try_clone_to_owned().context("cannot write to standard output")?.into();
             return Ok(Self { file, unfinished: None, name });
         }
-        let unfinished = if whole { Unfinished::of(path) } else { None };
-        let made = unfinished.as_ref().map_or(path, |unfinished| &unfinished.part);
-        let file = File::create(made).with_context(|| {
-            format!("cannot create {}; does its directory exist, and may you write there?", made.display())
+        let made = match replaceable(path).filter(|_| whole) {
+            Some(target) => Unfinished::beside(target).map(|(file, unfinished)| (file, Some(unfinished))),
+            None => File::create(path).map(|file| (file, None)),
+        };
+        let (file, unfinished) = made.with_context(|| {
+            format!("cannot create {}; does its directory exist, and may you write there?", path.display())
         })?;
         Ok(Self { file, unfinished, name })
     }
@@ -58,12 +62,9 @@ impl Output {
     ///
     /// # Errors
     /// If it cannot be renamed.
-    pub(super) fn commit(mut self) -> anyhow::Result<()> {
-        if let Some(Unfinished { part, target }) = self.unfinished.take() {
-            fs::rename(&part, &target)
-                .with_context(|| format!("cannot rename {} to {}", part.display(), target.display()))?;
-        }
-        Ok(())
+    pub(super) fn commit(self) -> anyhow::Result<()> {
+        let Some(Unfinished { part, target }) = self.unfinished else { return Ok(()) };
+        part.persist(&target).with_context(|| format!("cannot rename what was written to {}", target.display()))
     }
 
     /// What it is called in messages.
@@ -72,17 +73,23 @@ impl Output {
     }
 }
 
+/// The file that is replaced. `None` for what is there and no regular file, a pipe for example: that is written to as it is.
+fn replaceable(path: &Path) -> Option<PathBuf> {
+    // A link stays one, and what it leads to is replaced.
+    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    fs::metadata(&target).map_or(true, |metadata| metadata.is_file()).then_some(target)
+}
+
 impl Unfinished {
-    /// `None` for what is there and no regular file, a pipe for example: that is written to as it is.
-    fn of(path: &Path) -> Option<Self> {
-        // A link stays one, and what it leads to is replaced.
-        let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        if fs::metadata(&target).is_ok_and(|metadata| !metadata.is_file()) {
-            return None;
-        }
-        let mut part = target.clone().into_os_string();
-        part.push(".part");
-        Some(Self { part: part.into(), target })
+    fn beside(target: PathBuf) -> io::Result<(File, Self)> {
+        let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut prefix = target.file_name().unwrap_or_default().to_owned();
+        prefix.push(".");
+        // Those of any other file: the umask takes away from them.
+        let permissions = Permissions::from_mode(0o666);
+        let made = Builder::new().prefix(&prefix).suffix(".part").permissions(permissions).tempfile_in(folder)?;
+        let (file, part) = made.into_parts();
+        Ok((file, Self { part, target }))
     }
 }
 
@@ -93,15 +100,6 @@ impl Write for Output {
 
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
-    }
-}
-
-impl Drop for Output {
-    fn drop(&mut self) {
-        if let Some(Unfinished { part, .. }) = &self.unfinished {
-            // Whoever reads the error that led here is not helped by another.
-            let _ = fs::remove_file(part);
-        }
     }
 }
 
@@ -136,7 +134,9 @@ mod tests {
         let path = folder.path().join("flows.parquet");
         let mut output = Output::create(&path, Format::Parquet).unwrap();
         output.write_all(b"half").unwrap();
-        assert_eq!(listed(folder.path()), ["flows.parquet.part"]);
+        let part = listed(folder.path());
+        let [part] = part.as_slice() else { panic!("{part:?}") };
+        assert!(part.starts_with("flows.parquet.") && part.ends_with(".part"), "{part}");
         drop(output);
         assert!(listed(folder.path()).is_empty());
         fs::write(&path, "earlier").unwrap();
@@ -160,7 +160,21 @@ mod tests {
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(fs::read(&path).unwrap(), b"whole");
         Output::create(Path::new("/dev/null"), Format::Parquet).unwrap().commit().unwrap();
-        assert!(!Path::new("/dev/null.part").exists());
+    }
+
+    #[test]
+    fn no_link_that_somebody_has_put_there_is_followed_and_permissions_are_the_usual_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let [path, usual, victim] = ["a.parquet", "usual", "victim"].map(|name| folder.path().join(name));
+        fs::write(&victim, "mine").unwrap();
+        std::os::unix::fs::symlink(&victim, folder.path().join("a.parquet.part")).unwrap();
+        fs::write(&usual, "").unwrap();
+        let mut output = Output::create(&path, Format::Parquet).unwrap();
+        output.write_all(b"whole").unwrap();
+        output.commit().unwrap();
+        assert_eq!(fs::read(&victim).unwrap(), b"mine");
+        let mode = |path| fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode(&path), mode(&usual));
     }
 
     #[test]

@@ -150,8 +150,8 @@ fn advice(error: &io::Error) -> &'static str {
 }
 
 impl ListenArgs {
-    /// Checks address, tokens and certificate, and takes the address without listening yet. Call it before anything that takes long, so that
-    /// mistakes show at once.
+    /// Checks address, tokens and certificate, and takes the address without listening yet. Call it before anything that takes
+    /// long, so that mistakes show at once.
     ///
     /// # Errors
     /// No address, one that other hosts can reach without a token or `--insecure-listen`, one that cannot be had, or files that
@@ -191,13 +191,18 @@ impl ListenArgs {
         if self.tls_cert.is_some() { "https" } else { "http" }
     }
 
-    /// The addresses that would be taken and how they would be spoken to, checked as [`ListenArgs::open`] does.
+    /// The address that would be taken and how it would be spoken to. It is had for a moment, and nobody is let in.
     ///
     /// # Errors
-    /// The same, but for addresses that cannot be had.
-    pub(super) async fn check(&self) -> Result<(Vec<SocketAddr>, &'static str), ServeError> {
+    /// Those of [`ListenArgs::open`].
+    pub(super) async fn check(&self) -> Result<(SocketAddr, &'static str), ServeError> {
         Access::load(&self.access_files()?)?;
-        Ok((self.addresses().await?, self.scheme()))
+        let mut address = self.bind().await?.local_addr().map_err(|error| self.wrong(error.to_string()))?;
+        if self.listen.ends_with(":0") {
+            // It will be another one then.
+            address.set_port(0);
+        }
+        Ok((address, self.scheme()))
     }
 
     /// The addresses that may be listened on.
@@ -362,6 +367,10 @@ mod tests {
         let error = listen(&["--listen", &address]).open().await.unwrap_err();
         assert!(error.to_string().contains(&address) && error.to_string().contains("another port"), "{error}");
         assert_eq!(error.exit_code(), Exit::Failed);
+        let error = listen(&["--listen", &address]).check().await.unwrap_err();
+        assert!(error.to_string().contains("another port"), "{error}");
+        drop(first);
+        assert_eq!(listen(&["--listen", &address]).check().await.unwrap().0.to_string(), address);
     }
 
     #[tokio::test]

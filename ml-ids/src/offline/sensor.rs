@@ -4,6 +4,8 @@
 //! Within a flow all times stay those of the capture, as its features are made of them. Only where it stands in time is
 //! moved: its last packet is when this replay came to it, so that what is shown happened just now.
 
+mod clock;
+
 use std::{
     convert::Infallible,
     io::{self, Read},
@@ -20,6 +22,7 @@ use log::{error, warn};
 use ml_ids_common::{Counters, Decap, FLOW_LIMIT_US, FlowRecord, FlowState, LINGER_US, Profile};
 use tokio::sync::watch;
 
+use self::clock::Clock;
 use super::{
     Capture, CaptureError, Replay, parse_frame,
     readdress::readdress,
@@ -37,8 +40,6 @@ const SHARE: u32 = 25;
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 /// Shorter pauses are left out: what is due is replayed together.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
-/// Time of the capture between two rounds, in microseconds.
-const BETWEEN_ROUNDS_US: u64 = 1_000_000;
 
 /// A capture that is open.
 pub type OpenCapture = Capture<Box<dyn Read + Send>>;
@@ -68,7 +69,8 @@ pub struct ReplayState {
     speed: Speed,
     rounds: AtomicU64,
     over: watch::Sender<bool>,
-    damage: Mutex<Option<CaptureError>>,
+    damage: Mutex<Option<Arc<CaptureError>>>,
+    jumps: AtomicU64,
 }
 
 /// The flows, and what time it is for them.
@@ -90,6 +92,7 @@ impl ReplaySensor {
             rounds: AtomicU64::new(0),
             over: watch::Sender::new(false),
             damage: Mutex::new(None),
+            jumps: AtomicU64::new(0),
         });
         let (stop, stopped) = channel();
         let worker = Worker {
@@ -98,6 +101,7 @@ impl ReplaySensor {
             stopped,
             records: Vec::with_capacity(BATCH),
             taken: 0,
+            clock: Clock::default(),
             pace: None,
             swept: Swept { clock_us: 0, next: Instant::now() },
         };
@@ -150,10 +154,16 @@ impl ReplayState {
         self.over.subscribe()
     }
 
-    /// What was wrong with the capture, once.
+    /// What was wrong with the capture.
     #[must_use]
-    pub fn take_damage(&self) -> Option<CaptureError> {
-        self.damage.lock().unwrap_or_else(PoisonError::into_inner).take()
+    pub fn damage(&self) -> Option<Arc<CaptureError>> {
+        self.damage.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How often the capture's clock jumped by more than an hour between two frames. It was brought back then.
+    #[must_use]
+    pub fn jumps(&self) -> u64 {
+        self.jumps.load(Ordering::Relaxed)
     }
 
     /// Looks at the open flows and keeps `most` in each order.
@@ -187,6 +197,7 @@ struct Worker {
     /// Finished flows on their way.
     records: Vec<FlowRecord>,
     taken: u64,
+    clock: Clock,
     /// From the first packet on.
     pace: Option<Pace>,
     swept: Swept,
@@ -202,6 +213,14 @@ struct Swept {
 
 /// It is time to stop.
 struct Stop;
+
+/// What a round has come to.
+enum Round {
+    Whole,
+    /// There was no frame: the next round would be no other.
+    Empty,
+    Damaged(CaptureError),
+}
 
 /// Takes flows that end.
 type Emit<'a> = &'a mut dyn FnMut(FlowRecord) -> Result<(), Infallible>;
@@ -226,13 +245,14 @@ impl Worker {
     fn rounds(&mut self, mut capture: OpenCapture, mut again: Option<Reopen>) -> Result<(), Stop> {
         loop {
             let round = self.state.rounds.fetch_add(1, Ordering::Relaxed);
-            let damage = self.round(&mut capture, round as u32)?;
-            let reopened = match (damage, &mut again) {
-                (None, Some(again)) => again(),
-                (damage, _) => {
-                    *self.state.damage.lock().unwrap_or_else(PoisonError::into_inner) = damage;
+            let came_to = self.round(&mut capture, round as u32)?;
+            let reopened = match (came_to, &mut again) {
+                (Round::Whole, Some(again)) => again(),
+                (Round::Damaged(damage), _) => {
+                    *self.state.damage.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(damage));
                     return self.silence();
                 }
+                (Round::Whole | Round::Empty, _) => return self.silence(),
             };
             match reopened {
                 Ok(reopened) => capture = reopened,
@@ -244,23 +264,21 @@ impl Worker {
         }
     }
 
-    /// The capture once. Returns what is wrong with it.
-    fn round(&mut self, capture: &mut OpenCapture, round: u32) -> Result<Option<CaptureError>, Stop> {
+    /// The capture once.
+    fn round(&mut self, capture: &mut OpenCapture, round: u32) -> Result<Round, Stop> {
         let profile = self.state.table().replay.profile();
-        // Where this round's times go on from those of the one before.
-        let mut shift: Option<u64> = None;
+        self.clock.begin_round();
+        let mut came_to = Round::Empty;
         loop {
+            self.look_whether_to_stop()?;
             let frame = match capture.next_frame() {
                 Ok(Some(frame)) => frame,
-                Ok(None) => return Ok(None),
-                Err(error) => return Ok(Some(error)),
+                Ok(None) => return Ok(came_to),
+                Err(error) => return Ok(Round::Damaged(error)),
             };
-            let before_us = self.state.table().clock_us;
-            let shift = *shift.get_or_insert_with(|| {
-                let begin_us = if round == 0 { frame.time_us } else { before_us + BETWEEN_ROUNDS_US };
-                begin_us.wrapping_sub(frame.time_us)
-            });
-            let time_us = frame.time_us.wrapping_add(shift);
+            came_to = Round::Whole;
+            let (time_us, jumped) = self.clock.at(frame.time_us);
+            self.state.jumps.fetch_add(u64::from(jumped), Ordering::Relaxed);
             self.wait_until(time_us)?;
             let mut parsed = parse_frame(frame.link, frame.data, profile, Decap::NONE);
             if let Ok(packet) = &mut parsed {
@@ -277,14 +295,15 @@ impl Worker {
     /// Nothing more comes: the clock goes on until the last flow has ended.
     fn silence(&mut self) -> Result<(), Stop> {
         let last_us = self.state.table().clock_us;
+        let end_us = last_us.saturating_add(FLOW_LIMIT_US.cast_unsigned());
         let mut until_us = last_us;
-        while self.state.table().replay.live() > 0 && until_us < last_us + FLOW_LIMIT_US.cast_unsigned() {
-            until_us += LINGER_US;
+        while self.state.table().replay.live() > 0 && until_us < end_us {
+            until_us = until_us.saturating_add(LINGER_US);
             self.wait_until(until_us)?;
             self.sweep(until_us)?;
         }
         // The last is over a microsecond after its limit.
-        self.sweep(until_us + LINGER_US)
+        self.sweep(until_us.saturating_add(LINGER_US))
     }
 
     /// Waits until it is that time for the capture. Flows end meanwhile.
@@ -317,6 +336,10 @@ impl Worker {
         self.at(clock_us, |replay, mut emit| replay.sweep(clock_us, &mut emit));
         self.swept = Swept { clock_us, next: Instant::now() + begun.elapsed() * SHARE };
         self.hand_over()?;
+        self.look_whether_to_stop()
+    }
+
+    fn look_whether_to_stop(&self) -> Result<(), Stop> {
         match self.stopped.try_recv() {
             Err(TryRecvError::Empty) => Ok(()),
             Ok(()) | Err(TryRecvError::Disconnected) => Err(Stop),

@@ -56,14 +56,15 @@ impl Ring {
 
     /// Adds the newest row, to the last one if it is of the same step.
     pub(super) fn push(&mut self, row: Row) {
-        // A clock that was set back takes back what now lies ahead.
-        while self.rows.back().is_some_and(|last| last.time >= row.time) {
-            self.rows.pop_back();
-        }
         let step = self.step as f64;
         let number = |row: &Row| (row.time / step).ceil();
+        let together = |last: &Row| self.step > 1 && number(last) == number(&row);
+        // A clock that was set back takes back what now lies ahead, but not the step that it is still in.
+        while self.rows.back().is_some_and(|last| last.time >= row.time && !together(last)) {
+            self.rows.pop_back();
+        }
         match self.rows.back_mut() {
-            Some(last) if self.step > 1 && number(last) == number(&row) => last.extend(row),
+            Some(last) if together(last) => last.extend(row),
             _ => self.rows.push_back(row),
         }
         while self.rows.len() > self.most {
@@ -125,5 +126,17 @@ mod tests {
         assert_eq!(times(&ring), [3.0, 4.0, 5.0]);
         ring.push(second(3.5, 1, &[]));
         assert_eq!(times(&ring), [3.0, 3.5]);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_within_a_step_takes_nothing_back() {
+        let mut ring = Ring::new(30, 10);
+        [29.0, 40.0, 41.0, 40.5].into_iter().for_each(|time| ring.push(second(time, 1, &[])));
+        let rows: Vec<_> = ring.after(0.0).map(|row| (row.time, row.packets)).collect();
+        assert_eq!(rows, [(29.0, 1), (40.5, 3)]);
+        // Into the step before: what lies ahead goes, and that step goes on.
+        ring.push(second(28.0, 1, &[]));
+        let rows: Vec<_> = ring.after(0.0).map(|row| (row.time, row.packets)).collect();
+        assert_eq!(rows, [(28.0, 2)]);
     }
 }

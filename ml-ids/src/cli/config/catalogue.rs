@@ -10,6 +10,8 @@ use crate::model::Secret;
 const WITHOUT_SETTINGS: [&str; 4] = ["bench", "completions", "config", "man"];
 /// Options that say something about one run only.
 const NEVER_SET: [&str; 4] = ["config", "dry-run", "help", "version"];
+/// Names of values that are addresses or may be.
+const ADDRESSES: [&str; 3] = ["ADDRESS", "SOURCE", "URL"];
 /// Likeness from which on a name may be the one that was meant; what clap takes for options.
 const ALIKE: f64 = 0.7;
 
@@ -109,6 +111,12 @@ pub(super) fn is_table(arg: &Arg) -> bool {
 /// Whether its value is nobody's business.
 pub(super) fn is_secret(arg: &Arg) -> bool {
     arg.get_value_parser().type_id() == TypeId::of::<Secret>()
+}
+
+/// Whether its value is an address, a part of which may be nobody's business.
+pub(super) fn is_address(arg: &Arg) -> bool {
+    let named = |name: &str| ADDRESSES.iter().any(|address| name.contains(address));
+    arg.is_hide_env_values_set() || arg.get_value_names().is_some_and(|names| names.iter().any(|name| named(name)))
 }
 
 /// Options that cannot be given together with this one.

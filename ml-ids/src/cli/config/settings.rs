@@ -9,8 +9,8 @@ use toml::{
 
 use super::{
     catalogue::{
-        Kind, commands, conflicts, holds_login, homes, is_list, is_secret, is_shared, is_table, kind, nearest, option,
-        options, takes_settings,
+        Kind, commands, conflicts, holds_login, homes, is_address, is_list, is_secret, is_shared, is_table, kind,
+        nearest, option, options, takes_settings,
     },
     problem::Problem,
 };
@@ -197,6 +197,9 @@ impl<'a> Reading<'a> {
         let owner = self.commands.iter().filter(|(other, _)| path.is_empty() || other == path);
         let owner = owner.map(|(_, command)| *command).find(|command| option(command, long).is_some());
         if let Some(Err(reason)) = owner.map(|command| try_values(command, arg, &values)) {
+            // Parsers tell what they refuse, and what is told goes into the journal.
+            let hidden = is_address(arg) || values.iter().any(|value| value.contains("://"));
+            let reason = if hidden { NO_ADDRESS.to_owned() } else { reason };
             return self.complain(value.span().start, format!("{long}: {reason}"));
         }
         self.settings.push(Setting { section: path.to_vec(), long: long.to_owned(), values, line });
@@ -257,6 +260,10 @@ fn values(arg: &Arg, value: &DeValue<'_>) -> Result<Vec<String>, String> {
 
 /// What a list must be.
 const ELEMENTS: &str = "must be a list of";
+
+/// What is said of an address that is refused, whatever stands in it.
+const NO_ADDRESS: &str = "this is no address of a kind that the option takes, and is not shown as it may hold a secret; `ml-ids config \
+                          example` prints how it is written";
 
 /// A single value.
 fn one(arg: &Arg, value: &DeValue<'_>, must: &str) -> Result<String, String> {

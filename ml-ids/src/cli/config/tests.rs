@@ -3,7 +3,7 @@ use std::{collections::BTreeSet, ffi::OsString, fs, path::PathBuf};
 use clap::{Arg, Command};
 
 use super::{
-    catalogue::{Kind, commands, is_list, is_secret, is_shared, is_table, kind, options},
+    catalogue::{Kind, commands, is_address, is_list, is_secret, is_shared, is_table, kind, options},
     example::example,
     locate_from, read_settings,
     settings::Settings,
@@ -270,6 +270,29 @@ fn every_mistake_is_named_with_its_line_and_what_was_meant() {
     // All of them, in order.
     let all = problems("[run]\nmax-flow = 1\npin = 1\n[rum]\nx = 1\n");
     assert_eq!(all.lines().map(|line| &line[..2]).collect::<Vec<_>>(), ["2:", "3:", "4:"], "{all}");
+}
+
+#[test]
+fn an_address_that_is_refused_is_not_shown() {
+    let root = program();
+    let mut refused = BTreeSet::new();
+    for (path, _, long, arg) in every_option(&root).into_iter().filter(|(_, _, _, arg)| is_address(arg)) {
+        let section = if path.is_empty() { String::new() } else { format!("[{}]\n", path.join(".")) };
+        for wrong in ["webhook+https://host/hunter2", "https://a b/hunter2", "mlflow:hunter2@@", "ftp:hunter2"] {
+            let value = if is_list(arg) { format!("[{wrong:?}]") } else { format!("{wrong:?}") };
+            // What the parser lets pass is looked at later, where it is not shown either.
+            if let Err(problems) = Settings::parse(&format!("{section}{long} = {value}\n"), &root) {
+                let told: String = problems.iter().map(ToString::to_string).collect();
+                assert!(!told.contains("hunter2") && told.contains(&format!("{long}: ")), "{told}");
+                refused.insert(long);
+            }
+        }
+    }
+    let all = ["mlflow-model-name", "mlflow-tracking-uri", "model", "s3-endpoint", "shadow", "url"];
+    for long in all {
+        assert!(refused.contains(long), "{long}: {refused:?}");
+    }
+    assert!(!problems("[run]\nlinger = 'https://host/hunter2'").contains("hunter2"));
 }
 
 #[test]

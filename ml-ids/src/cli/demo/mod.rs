@@ -30,7 +30,7 @@ use crate::{
     alert::{AlertSettings, LONGEST, store::StoreOptions},
     api::{self, AppState, Limits},
     detect::StatsSnapshot,
-    offline::{ReplayOptions, ReplaySensor, ReplayState, Speed},
+    offline::{ReplayOptions, ReplaySensor, Speed},
     privilege::Account,
     respond::Responder,
     sink::{self, EventKind, Hub, Kinds, LogFiles, Rotation},
@@ -117,7 +117,7 @@ async fn demo(args: &Args) -> Result<Exit> {
         models = Models::load(&source, &keep, &account, &state, &hangups) => models?,
         _ = shutdown.wait_for(|stop| *stop) => return Ok(Exit::Done),
     };
-    let running = Running::start(args, &recording, capture, &place, &models, &state)?;
+    let mut running = Running::start(args, &recording, capture, &place, &models, &state)?;
     let recorder = api::record(&state);
     hangups.each({
         let hub = Arc::clone(&running.judging.hub);
@@ -149,6 +149,8 @@ struct Running {
     replay: ReplaySensor,
     judging: Judging,
     begun: Instant,
+    /// What was found is said, and what was wrong with the capture.
+    told: bool,
 }
 
 impl Running {
@@ -186,7 +188,7 @@ impl Running {
         let view = Arc::new(DemoView { replay: replay.state(), speed: args.speed });
         state.set_flow_source(Arc::<DemoView>::clone(&view));
         judging.show(view, &events, state);
-        Ok(Self { replay, judging, begun: Instant::now() })
+        Ok(Self { replay, judging, begun: Instant::now(), told: false })
     }
 
     /// Waits until every flow has its verdict and every alert knows of its flows.
@@ -205,15 +207,19 @@ impl Running {
         }
     }
 
-    /// Says what has been found.
-    async fn tell(&self) -> Result<()> {
-        said::over(&self.replay.state(), &self.judging.stats.snapshot(), self.begun.elapsed());
-        said::table(&said::found(&self.judging.board).await?)
+    /// Says what has been found, and what was wrong with the capture.
+    async fn tell(&mut self) -> Result<()> {
+        self.told = true;
+        let state = self.replay.state();
+        said::over(&state, &self.judging.stats.snapshot(), self.begun.elapsed());
+        said::table(&said::found(&self.judging.board).await?)?;
+        said::damage(&state);
+        Ok(())
     }
 
     /// Ends the capture, and says what has been found if that is still to be said.
     async fn stop(self, tell: bool) -> Result<Exit> {
-        let Self { replay, judging, begun } = self;
+        let Self { replay, judging, begun, told } = self;
         let (state, board) = (replay.state(), Arc::clone(&judging.board));
         let (report, verdicts) = judging.finish(move || replay.stop()).await?;
         if tell {
@@ -221,18 +227,10 @@ impl Running {
             said::table(&said::found(&board).await?)?;
         }
         close_books(&state.counters(), &report, &verdicts);
-        Ok(damage(&state))
-    }
-}
-
-/// What was wrong with the capture is said, and in the exit code.
-fn damage(state: &ReplayState) -> Exit {
-    match state.take_damage() {
-        None => Exit::Done,
-        Some(damage) => {
-            eprintln!("error: {damage}");
-            Exit::BadInput
+        if !told {
+            said::damage(&state);
         }
+        Ok(if state.damage().is_some() { Exit::BadInput } else { Exit::Done })
     }
 }
 

@@ -104,6 +104,13 @@ pub(super) fn over(state: &ReplayState, verdicts: &StatsSnapshot, took: Duration
     );
 }
 
+/// What was wrong with the capture, if anything was.
+pub(super) fn damage(state: &ReplayState) {
+    if let Some(damage) = state.damage() {
+        eprintln!("error: {damage}");
+    }
+}
+
 /// Where to go from here.
 pub(super) fn goes_on(url: &str) {
     eprintln!("demo: the capture is over and {url} stays; Ctrl-C ends it (--loop would begin again)");

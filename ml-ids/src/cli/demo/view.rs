@@ -48,7 +48,15 @@ impl Front for DemoView {
             Speed::Max => "as fast as its flows are judged".to_owned(),
         };
         let over = if *self.replay.over().borrow() { "; it is over" } else { "" };
-        vec![format!("demonstration: a capture is replayed {pace}, and no interface is watched{over}")]
+        let mut notes = vec![format!("demonstration: a capture is replayed {pace}, and no interface is watched{over}")];
+        notes.extend(self.replay.damage().map(|damage| format!("demonstration: {damage}")));
+        let jumps = self.replay.jumps();
+        if jumps > 0 {
+            notes.push(format!(
+                "demonstration: the capture's clock jumped by more than an hour and was brought back ({jumps} times)"
+            ));
+        }
+        notes
     }
 }
 

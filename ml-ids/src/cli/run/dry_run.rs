@@ -5,7 +5,6 @@ use std::{
     ffi::CString,
     fmt::Display,
     io::{self, Write as _},
-    net::SocketAddr,
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
     sync::Arc,
@@ -57,6 +56,9 @@ pub(super) fn dry_run(mut args: Args) -> Result<Exit> {
             Err(error) => report.problem(Exit::Usage, error),
         }
     }
+    if let Err(error) = args.privileges.rights() {
+        report.problem(Exit::Usage, error);
+    }
     report.head("events");
     match args.sinks.open() {
         Ok(further) if further.is_empty() => report.say("to log files only"),
@@ -91,32 +93,16 @@ fn listen(args: &Args, report: &mut Report) -> Result<()> {
     report.head("listen");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     match runtime.block_on(args.listen.check()) {
-        Ok((addresses, scheme)) => {
-            let address = addresses.first().map(ToString::to_string).unwrap_or_default();
+        Ok((address, scheme)) => {
             report.say(format_args!("{scheme}://{address}"));
             report.say(match &args.listen.token_file {
                 Some(file) => format!("clients show a token of {}", file.display()),
                 None => "nobody is asked for a token".to_owned(),
             });
-            if addresses.iter().all(|address| is_taken(*address)) {
-                let advice = "stop what listens there, or choose another port with --listen";
-                report.problem(Exit::Failed, format_args!("cannot listen on {address}: it is in use; {advice}"));
-            }
         }
         Err(error) => report.problem(error.exit_code(), error),
     }
     Ok(())
-}
-
-/// Whether somebody listens there, as far as `/proc` tells.
-fn is_taken(address: SocketAddr) -> bool {
-    let entries = procfs::net::tcp().unwrap_or_default().into_iter().chain(procfs::net::tcp6().unwrap_or_default());
-    let rivals = |other: SocketAddr| {
-        let (ours, theirs) = (address.ip().to_canonical(), other.ip().to_canonical());
-        let same = ours == theirs || theirs.is_unspecified() || ours.is_unspecified();
-        other.port() == address.port() && address.port() != 0 && same
-    };
-    entries.into_iter().any(|entry| entry.state == procfs::net::TcpState::Listen && rivals(entry.local_address))
 }
 
 fn models(args: &Args, report: &mut Report) -> Option<Live> {
@@ -283,21 +269,7 @@ fn print(Report { lines, problems }: Report) -> Result<Exit> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
-
     use super::*;
-
-    #[test]
-    fn a_listener_is_seen_without_a_socket() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        assert!(is_taken(address));
-        assert!(is_taken(SocketAddr::from(([0, 0, 0, 0], address.port()))));
-        assert!(!is_taken(SocketAddr::from(([127, 0, 0, 2], address.port()))));
-        drop(listener);
-        assert!(!is_taken(address));
-        assert!(!is_taken("127.0.0.1:0".parse().unwrap()));
-    }
 
     #[test]
     fn a_folder_that_is_to_come_is_judged_by_the_one_above() {

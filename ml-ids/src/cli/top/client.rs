@@ -1,7 +1,7 @@
 //! Asking the agent: one request at a time, bounded in time and bytes, and a thread that does it again and again.
 
 use std::{
-    fmt, fs,
+    fmt,
     io::ErrorKind,
     path::Path,
     sync::mpsc::{Receiver, RecvTimeoutError, Sender},
@@ -12,7 +12,6 @@ use serde_json::Value;
 use ureq::{
     Agent, Error, Timeout,
     http::{StatusCode, header::AUTHORIZATION},
-    tls::{RootCerts, TlsConfig},
 };
 
 use super::{
@@ -20,7 +19,10 @@ use super::{
     state::{Event, Sort},
     words::clean,
 };
-use crate::model::WebUrl;
+use crate::{
+    cli::agent_client::{self, TokenError, bearer},
+    model::WebUrl,
+};
 
 /// Longest wait for an answer; the first one is waited for before the screen is taken.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -59,13 +61,13 @@ pub(super) enum Away {
         "the agent at {0} does not accept the token of --token-file; take a line of the file that it was started with"
     )]
     WrongToken(String),
-    /// The file of the token.
-    #[error("the token of {path} cannot be used: {reason}")]
-    TokenFile {
-        /// Which.
-        path: String,
+    /// No token can be shown.
+    #[error("{url}: {reason}")]
+    NoToken {
+        /// Where.
+        url: String,
         /// Why not.
-        reason: String,
+        reason: TokenError,
     },
     /// Something else listens there.
     #[error(
@@ -134,22 +136,11 @@ impl Client {
     /// A client that shows the first line of this file.
     ///
     /// # Errors
-    /// When the file has none.
+    /// When the file has none, or others could read it on its way there.
     pub(super) fn new(server: Server, token_file: Option<&Path>) -> Result<Self, Away> {
-        let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
-        let mut config = Agent::config_builder()
-            .tls_config(tls)
-            .user_agent(concat!("ml-ids-top/", env!("CARGO_PKG_VERSION")))
-            .http_status_as_error(false)
-            // A token goes nowhere else.
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .timeout_global(Some(PATIENCE));
-        if server.url.is_loopback() {
-            config = config.proxy(None);
-        }
-        let agent = config.build().new_agent();
-        let authorization = token_file.map(token).transpose()?.map(|token| format!("Bearer {token}"));
+        let agent = agent_client::client(&server.url, PATIENCE, false);
+        let authorization = token_file.map(|file| bearer(file, &server.url)).transpose();
+        let authorization = authorization.map_err(|reason| Away::NoToken { url: server.to_string(), reason })?;
         Ok(Self { server, agent, authorization })
     }
 
@@ -249,19 +240,6 @@ impl Client {
     }
 }
 
-/// The token in a file: its first line.
-fn token(path: &Path) -> Result<String, Away> {
-    let wrong = |reason: String| Away::TokenFile { path: path.display().to_string(), reason };
-    let text = fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
-    let token = text.lines().map(str::trim).find(|line| !line.is_empty());
-    let token = token.ok_or_else(|| wrong("the file holds none".to_owned()))?;
-    if token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        Ok(token.to_owned())
-    } else {
-        Err(wrong("it has other than visible ASCII characters".to_owned()))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::{io::Write as _, net::TcpListener};
@@ -278,15 +256,16 @@ mod tests {
     }
 
     #[test]
-    fn the_first_line_of_a_token_file_counts() {
+    fn no_token_goes_to_another_host_in_the_clear() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
-        assert!(token(file.path()).unwrap_err().to_string().contains("holds none"));
-        file.write_all(b"\n a-token \nanother\n").unwrap();
-        assert_eq!(token(file.path()).unwrap(), "a-token");
-        let mut file = tempfile::NamedTempFile::new().unwrap();
-        file.write_all("schl\u{fc}ssel".as_bytes()).unwrap();
-        assert!(token(file.path()).is_err());
-        assert!(token(Path::new("/nowhere/token")).unwrap_err().to_string().contains("/nowhere/token"));
+        file.write_all(b"a-token\n").unwrap();
+        let of = |url: &str| Client::new(server(url).unwrap(), Some(file.path())).map(|client| client.authorization);
+        let refused = of("http://sensor.example:8000").unwrap_err();
+        assert!(matches!(refused, Away::NoToken { reason: TokenError::InTheClear, .. }));
+        assert!(refused.to_string().contains("https://"), "{refused}");
+        for url in ["http://127.0.0.1:8000", "https://sensor.example"] {
+            assert_eq!(of(url).unwrap().as_deref(), Some("Bearer a-token"));
+        }
     }
 
     /// A server that gives this answer once.

@@ -135,3 +135,37 @@ fn round_after_round_the_clock_goes_on() {
     assert!(counters.ingress.balanced());
     assert_eq!(counters.flows.opened, counters.flows.ended() + report.flushed + report.discarded);
 }
+
+/// A capture of Ethernet frames without a packet that counts, at these times in seconds.
+fn made_of(times: &[u32]) -> OpenCapture {
+    let mut bytes = 0xa1b2_c3d4_u32.to_le_bytes().to_vec();
+    bytes.extend([2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0, 0, 0]);
+    for time in times {
+        [*time, 0, 14, 14].iter().for_each(|field| bytes.extend(field.to_le_bytes()));
+        bytes.extend([0; 14]);
+    }
+    Capture::new(Box::new(std::io::Cursor::new(bytes)) as Box<dyn Read + Send>).unwrap()
+}
+
+#[test]
+fn a_capture_without_a_frame_is_over_after_a_round_and_not_begun_again() {
+    let (sink, _records) = sync_channel(16);
+    let again: Reopen = Box::new(|| Ok(made_of(&[])));
+    let options = ReplayOptions { profile: Profile::Fixed, speed: Speed::Times(1.0), again: Some(again) };
+    let sensor = ReplaySensor::start(made_of(&[]), options, sink).unwrap();
+    wait_over(&sensor);
+    assert_eq!(sensor.state().rounds(), 1);
+    assert_eq!(sensor.stop().taken, 0);
+}
+
+#[test]
+fn a_clock_that_jumps_is_brought_back_and_that_is_counted() {
+    let (sink, _records) = sync_channel(16);
+    let options = ReplayOptions { profile: Profile::Fixed, speed: Speed::Max, again: None };
+    let sensor = ReplaySensor::start(made_of(&[100, u32::MAX, 101, 102]), options, sink).unwrap();
+    wait_over(&sensor);
+    let state = sensor.state();
+    assert_eq!((state.jumps(), state.counters().ingress.seen), (2, 4));
+    assert!(state.damage().is_none());
+    assert_eq!(sensor.stop().taken, 0);
+}
