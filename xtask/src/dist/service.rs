@@ -12,9 +12,8 @@ use crate::{process, workspace};
 /// the start (0.4), its capabilities (0.6), the network (1.2) and the system calls that go with them.
 const MOST_EXPOSURE: f64 = 2.3;
 
-/// Folders that the service has to itself, by directive.
-const FOLDERS: [(&str, &str); 3] =
-    [("StateDirectory", "/var/lib"), ("LogsDirectory", "/var/log"), ("CacheDirectory", "/var/cache")];
+/// Folders that the service writes to.
+const FOLDERS: [&str; 3] = ["/var/lib/ml-ids", "/var/log/ml-ids", "/var/cache/ml-ids"];
 
 fn unit() -> PathBuf {
     workspace::root().join("deploy/systemd/ml-ids.service")
@@ -87,11 +86,15 @@ fn the_service_starts_the_program_that_the_package_installs_and_only_with_what_i
 fn folders_of_the_service_are_made_by_the_package_and_go_with_its_purge() {
     let scripts = workspace::root().join("deploy/debian");
     let (postinst, postrm) = (read(&scripts.join("postinst")), read(&scripts.join("postrm")));
-    for (name, parent) in FOLDERS {
-        let folder = format!("{parent}/{}", directive(name));
-        assert!(postinst.contains(&folder), "postinst does not make {folder}");
-        assert!(postrm.contains("rm -rf ") && postrm.contains(&folder), "postrm does not remove {folder}");
-        assert_eq!(directive(&format!("{name}Mode")), "0750");
+    let unit = read(&unit());
+    for folder in FOLDERS {
+        assert!(unit.contains(&format!("-{folder}")), "the unit does not let the sensor write to {folder}");
+        assert!(postinst.contains(folder), "postinst does not make {folder}");
+        assert!(postrm.contains("rm -rf ") && postrm.contains(folder), "postrm does not remove {folder}");
+    }
+    for taken in ["StateDirectory=", "LogsDirectory=", "CacheDirectory="] {
+        let given = unit.lines().any(|line| line.starts_with(taken));
+        assert!(!given || unit.contains("\nUser="), "{taken} without User= gives the folder to root");
     }
 }
 
