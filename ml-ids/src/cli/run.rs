@@ -136,12 +136,12 @@ pub(super) struct Args {
 
 /// Runs until SIGINT or SIGTERM.
 pub(super) fn run(args: Args) -> Result<Exit> {
-    if args.dry_run {
-        return dry_run::dry_run(args);
-    }
-    // Before there are other threads, which would not get them.
+    // Before there are other threads, which would not get them; a dry run judges by the rights that the sensor would have.
     if let Err(error) = use_permitted() {
         warn!("capabilities that the program's file permits are of no use: {error}");
+    }
+    if args.dry_run {
+        return dry_run::dry_run(args);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
