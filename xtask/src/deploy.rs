@@ -75,6 +75,13 @@ fn kubernetes(root: &Path, kustomization: &str) -> anyhow::Result<Vec<String>> {
     fs::write(&file, &manifests).with_context(|| format!("cannot write {}", file.display()))?;
     let report = said(module("kubernetes_validate")?.arg("--strict").arg(&file))?;
     let mut checked = Vec::new();
+    if manifests.contains("runAsUser: 0\n") && manifests.contains("hostPath:") {
+        ensure!(
+            gives_folders(&manifests),
+            "{kustomization}: the node's folders stay root's, whom the sensor does not stay"
+        );
+        checked.push(format!("{kustomization}: the node's folders are given to the sensor's account"));
+    }
     for line in report.lines() {
         // It lets pass what it has no schema for.
         let unknown = line.contains("find schema for kind");
@@ -87,6 +94,14 @@ fn kubernetes(root: &Path, kustomization: &str) -> anyhow::Result<Vec<String>> {
     }
     ensure!(!checked.is_empty(), "kubernetes-validate has looked at nothing of {kustomization}:\n{report}");
     Ok(checked)
+}
+
+/// Whether a container that starts first gives the folders that the sensor writes to to the account that it becomes.
+fn gives_folders(manifests: &str) -> bool {
+    let Some((_, first)) = manifests.split_once("initContainers:\n") else { return false };
+    let command = ["chown", "65532:65532", "/app/logs", "/var/lib/ml-ids"];
+    let lines: Vec<&str> = first.lines().map(|line| line.trim().trim_start_matches("- ").trim_matches('"')).collect();
+    lines.windows(command.len()).any(|window| window == command)
 }
 
 /// CI calls commands of xtask that exist, and nothing else that builds or tests.

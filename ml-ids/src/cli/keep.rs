@@ -173,13 +173,14 @@ impl Models {
 async fn start(options: KeeperOptions, account: &Arc<Account>) -> Result<Arc<Keeper>> {
     let (source, account) = (options.source.clone(), Arc::clone(account));
     let started = tokio::task::spawn_blocking(move || match options.source {
-        Source::Embedded | Source::File(_) => Keeper::start(options, &|_, _| {}),
+        Source::Embedded | Source::File(_) => Ok(Keeper::start(options, &|_, _| {})),
         Source::Registered(_) | Source::S3 { .. } | Source::Web(_) => {
             account.with_files(|| Keeper::start(options, &|_, _| {}))
         }
     })
     .await;
-    let started = started.unwrap_or_else(|error| Err(ModelError::Panicked(error.to_string())));
+    let started = started.unwrap_or_else(|error| Ok(Err(ModelError::Panicked(error.to_string()))));
+    let started = started.context("cannot take the account's rights to files")?;
     started.map(Arc::new).map_err(|error| anyhow!(error).context(format!("model {source} is refused")))
 }
 

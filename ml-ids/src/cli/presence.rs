@@ -1,8 +1,13 @@
 //! A small file beside the logs that says that a sensor runs and how many flows it watches. It is gone after an orderly end,
 //! so one that is found says what a killed sensor, or a machine that went down, has taken with it.
+//!
+//! A sensor holds a lock on its file, which ends with the process however that ends. `/proc` would be no proof: it may hide the
+//! processes of others (`ProtectProc=invisible`, PID namespaces).
 
 use std::{
-    fs, io,
+    fs::{self, File, TryLockError},
+    io::{self, Write as _},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -20,8 +25,6 @@ const SUFFIX: &str = ".state";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Note {
     pid: u32,
-    /// Clock ticks from boot to the start of the process: another process with the same number has another.
-    process_start: u64,
     boot_id: String,
     started: String,
     updated: String,
@@ -34,6 +37,8 @@ struct Note {
 pub(super) struct Presence {
     path: PathBuf,
     note: Note,
+    /// The file, locked.
+    held: Option<File>,
     failed: bool,
 }
 
@@ -42,17 +47,10 @@ impl Presence {
     pub(super) fn begin(directory: &Path, pinned: bool) -> Self {
         let pid = std::process::id();
         let now = now();
-        let note = Note {
-            pid,
-            process_start: process_start(pid).unwrap_or(0),
-            boot_id: boot_id(),
-            started: now.clone(),
-            updated: now,
-            live_flows: 0,
-            pinned,
-        };
+        let note = Note { pid, boot_id: boot_id(), started: now.clone(), updated: now, live_flows: 0, pinned };
         report_lost(directory, &note.boot_id);
-        let mut presence = Self { path: directory.join(format!("{PREFIX}{pid}{SUFFIX}")), note, failed: false };
+        let mut presence =
+            Self { path: directory.join(format!("{PREFIX}{pid}{SUFFIX}")), note, held: None, failed: false };
         presence.update(0);
         presence
     }
@@ -77,11 +75,19 @@ impl Presence {
         }
     }
 
-    /// Replaces the file, so that a kill in between leaves a whole one.
-    fn write(&self) -> io::Result<()> {
+    /// Replaces the file, so that a kill in between leaves a whole one. It has its name when it is locked already.
+    fn write(&mut self) -> io::Result<()> {
         let new = self.path.with_extension("new");
-        fs::write(&new, serde_json::to_vec(&self.note)?)?;
-        fs::rename(new, &self.path)
+        let mut file = File::create(&new)?;
+        match file.try_lock() {
+            // Where locks are not to be had, a later sensor is told of a loss that was none.
+            Ok(()) | Err(TryLockError::Error(_)) => {}
+            Err(TryLockError::WouldBlock) => return Err(io::ErrorKind::ResourceBusy.into()),
+        }
+        file.write_all(&serde_json::to_vec(&self.note)?)?;
+        fs::rename(new, &self.path)?;
+        self.held = Some(file);
+        Ok(())
     }
 }
 
@@ -98,10 +104,10 @@ fn report_lost(directory: &Path, boot_id: &str) {
             warn!("{} is no note of a sensor, left alone", path.display());
             continue;
         };
-        let same_boot = note.boot_id == boot_id;
-        if same_boot && process_start(note.pid) == Some(note.process_start) {
+        if is_held(&path) {
             continue;
         }
+        let same_boot = note.boot_id == boot_id;
         match judgement(&note, same_boot) {
             Some(lost) => warn!("{lost}"),
             None => info!("the previous sensor (process {}) left its flows in the kernel", note.pid),
@@ -138,12 +144,16 @@ fn boot_id() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
-/// Field 22 of `/proc/PID/stat`, counted behind the command's name, which may hold anything. `None` if there is no such
-/// process.
-fn process_start(pid: u32) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (_, fields) = text.rsplit_once(')')?;
-    fields.split_ascii_whitespace().nth(19)?.parse().ok()
+/// Whether the sensor whose file this is lives. One that cannot be told is left alone.
+fn is_held(path: &Path) -> bool {
+    let Ok(file) = File::open(path) else { return true };
+    match file.try_lock() {
+        // Of one that was replaced meanwhile, the lock says nothing.
+        Ok(()) => !matches!((file.metadata(), fs::metadata(path)), (Ok(ours), Ok(named)) if ours.ino() == named.ino()),
+        Err(TryLockError::WouldBlock) => true,
+        // Locks are not to be had here, so none is held.
+        Err(TryLockError::Error(_)) => false,
+    }
 }
 
 #[cfg(test)]
@@ -154,7 +164,6 @@ mod tests {
         Note {
             // Larger than any process number.
             pid: u32::MAX,
-            process_start: 5,
             boot_id: boot_id(),
             started: "2026-01-02T03:04:05Z".to_owned(),
             updated: "2026-01-02T03:05:05Z".to_owned(),
@@ -184,10 +193,23 @@ mod tests {
         presence.update(17);
         let written: Note = serde_json::from_slice(&fs::read(&presence.path).unwrap()).unwrap();
         assert_eq!((written.live_flows, written.pid), (17, std::process::id()));
-        // A second sensor with the same logs does not take the first for dead.
+        // A second sensor with the same logs does not take the first for dead, wherever that runs.
+        assert!(is_held(&presence.path));
         report_lost(scratch.path(), &boot_id());
         assert!(presence.path.exists());
         presence.end(0);
+        assert!(!presence.path.exists());
+    }
+
+    #[test]
+    fn a_sensor_that_was_killed_is_told_by_its_lock_and_not_by_its_number() {
+        let scratch = tempfile::tempdir().unwrap();
+        let mut presence = Presence::begin(scratch.path(), false);
+        presence.update(3);
+        // What a kill does: the process, which has this number and is there, no longer holds the file.
+        presence.held = None;
+        assert!(!is_held(&presence.path));
+        report_lost(scratch.path(), &boot_id());
         assert!(!presence.path.exists());
     }
 

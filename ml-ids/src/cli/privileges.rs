@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Result;
 use clap::{ArgAction, Args, builder::FalseyValueParser};
-use log::{info, warn};
+use log::{Level, info, warn};
 use tokio::time::interval;
 
 use super::{exit::Exit, serve::ListenArgs, source::ModelArgs};
@@ -152,8 +152,10 @@ fn log(account: &Account, standing: &Standing) {
         "privileges have ended: user {} ({uid}:{gid}), capabilities: {capabilities}; {filter}; {files}",
         account.name()
     );
+    // With all of them ended, what is said is a remark.
+    let level = if *state == State::Dropped { Level::Info } else { Level::Warn };
     for why in why {
-        warn!("privileges: {why}");
+        log::log!(level, "privileges: {why}");
     }
 }
 

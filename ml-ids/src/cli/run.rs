@@ -140,7 +140,7 @@ pub(super) struct Args {
 
 /// Runs until SIGINT or SIGTERM.
 pub(super) fn run(args: Args) -> Result<Exit> {
-    // Before there are other threads, which would not get them.
+    // Before there are other threads, which would not get them; a dry run judges by the rights that the sensor would have.
     if let Err(error) = use_permitted() {
         warn!("capabilities that the program's file permits are of no use: {error}");
     }
@@ -288,7 +288,7 @@ fn start(
     let names = Arc::clone(&sensor_state);
     let block = args.response.block();
     let files = args.sinks.log_files(args.log_negative_predictions, block.is_some());
-    let mut connected = account.with_files(|| sink::log_files(&args.log_dir, &files)).with_context(|| {
+    let mut connected = account.with_files(|| sink::log_files(&args.log_dir, &files)).flatten().with_context(|| {
         format!("cannot write logs to {}; choose another place with --log-dir", args.log_dir.display())
     })?;
     connected.extend(further);
@@ -310,10 +310,10 @@ fn start(
         models,
         linger: args.linger,
     };
-    let (mut judging, batches) = account.with_files(|| Judging::start(setup, hub, Arc::clone(&responder), state))?;
+    let (mut judging, batches) = account.with_files(|| Judging::start(setup, hub, Arc::clone(&responder), state))??;
     let table = Mutex::new(sensor.live_flows(&options)?);
     state.set_flow_source(Arc::new(FlowView { table, state: Arc::clone(&sensor_state) }));
-    let presence = account.with_files(|| Presence::begin(&args.log_dir, args.pin));
+    let presence = account.with_files(|| Presence::begin(&args.log_dir, args.pin))?;
     let presence = Arc::new(Mutex::new(presence));
     let kept = sensor.hand_over(&account)?;
     rights.own(sensor.folders());

@@ -23,18 +23,13 @@ const ASK_VERSION: u32 = 1;
 const READ: &[(&[&str], &str)] = &[
     (&["/proc"], "metrics of the process, routes, whether a former sensor lives"),
     (&["/sys/class/net", "/sys/devices"], "interfaces; processors, for maps that have a value for each"),
-    (
-        &["/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/host.conf", "/etc/gai.conf", "/etc/services"],
-        "names of the servers of models and sinks",
-    ),
+    // The folder: a rule is about a file and not its name, and what is replaced by renaming would be out of reach.
+    (&["/etc"], "names of servers, certificates, accounts, time zone; permissions protect what is secret in there"),
     (&["/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager"], "where resolv.conf leads to"),
-    (&["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache"], "modules of the C library that resolve names"),
-    (&["/etc/passwd", "/etc/localtime", "/usr/share/zoneinfo"], "what the C library may ask for"),
+    (&["/lib", "/lib64", "/usr/lib", "/usr/lib64"], "modules of the C library that resolve names"),
+    (&["/usr/share/zoneinfo"], "what the C library may ask for"),
     (
         &[
-            "/etc/ssl",
-            "/etc/pki",
-            "/etc/ca-certificates",
             "/usr/lib/ssl",
             "/usr/share/ssl",
             "/usr/share/ca-certificates",
@@ -92,13 +87,16 @@ pub(super) fn ruleset(places: &Places) -> Result<Limits, RulesetError> {
     let all = AccessFs::from_all(KNOWN) & !AccessFs::Execute;
     let read = AccessFs::from_read(KNOWN) & !AccessFs::Execute;
     let fixed = |table: &'static [(&[&str], &str)]| table.iter().flat_map(|(paths, _)| paths.iter().map(PathBuf::from));
-    let certificates = CERTIFICATE_VARIABLES.iter().filter_map(env::var_os).map(PathBuf::from);
+    let mut certificates = Places::default();
+    for path in CERTIFICATE_VARIABLES.iter().filter_map(env::var_os) {
+        certificates.read_file(Path::new(&path));
+    }
     let created = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(KNOWN))?
         .handle_access(AccessNet::BindTcp)?
         .create()?
-        .add_rules(path_beneath_rules(fixed(READ).chain(certificates).chain(places.read.iter().cloned()), read))?
+        .add_rules(path_beneath_rules(fixed(READ).chain(certificates.read).chain(places.read.iter().cloned()), read))?
         .add_rules(path_beneath_rules(fixed(WRITE).chain(places.write.iter().cloned()), all))?;
     Ok(Limits { version, rules: created.into() })
 }
@@ -149,7 +147,8 @@ mod tests {
                 let refused = |result: std::io::Result<()>| result.unwrap_err().raw_os_error() == Some(libc::EACCES);
                 assert!(refused(fs::read(other.join("file")).map(drop)));
                 assert!(refused(fs::write(other.join("new"), "y")));
-                assert!(refused(fs::read("/etc/group").map(drop)));
+                assert!(refused(fs::read("/usr/bin/env").map(drop)));
+                assert!(fs::read("/etc/passwd").is_ok());
                 assert!(fs::read("/proc/self/status").is_ok());
                 if limits.version >= 4 {
                     assert!(std::net::TcpListener::bind("127.0.0.1:0").is_err(), "a port was bound");

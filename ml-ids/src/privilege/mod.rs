@@ -19,8 +19,6 @@ mod threads;
 
 use std::io;
 
-use log::warn;
-
 pub use account::{Account, AccountError};
 pub use capability::Kept;
 pub use files::FolderError;
@@ -30,6 +28,10 @@ pub use seccomp::refused_calls;
 
 use threads::Step;
 pub(crate) use threads::without_capabilities;
+
+/// What is said where the bounding set could not be emptied. Nothing that can be used is left by it.
+const UNBOUNDED: &str = "the bounding set of capabilities is not empty, which takes CAP_SETPCAP; nothing can be gained \
+    from it, because new privileges are forbidden";
 
 /// How much of its rights a process has given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,8 +97,10 @@ pub fn drop_all(account: &Account, kept: &[Kept], places: &Places) -> Result<Sta
     no_core_dumps()?;
     let limits = landlock::ruleset(places);
     if let Err(error) = &limits {
-        warn!("file access is not limited: {error}");
+        why.push(format!("file access is not limited: {error}"));
     }
+    // A kernel without Landlock is no failure; one that has it and refuses is.
+    let limits_failed = limits.is_err();
     let limits = limits.ok();
     threads::each(Step::Prepare { keep: mask })?;
     account.assume()?;
@@ -105,7 +109,6 @@ pub fn drop_all(account: &Account, kept: &[Kept], places: &Places) -> Result<Sta
     no_core_dumps()?;
     if let Err(error) = seccomp::install() {
         why.push(format!("system calls are not filtered: {error}"));
-        warn!("system calls are not filtered: {error}");
     }
     let found = proof::read().map_err(|source| PrivilegeError::Refused { action: "read /proc/self/task", source })?;
     let more = found.capabilities & !mask;
@@ -115,7 +118,10 @@ pub fn drop_all(account: &Account, kept: &[Kept], places: &Places) -> Result<Sta
     if found.uid == 0 && account.remark().is_none() {
         why.push("the user is root, without a capability; choose another with --user".to_owned());
     }
-    let whole = found.uid != 0 && found.capabilities == 0 && found.seccomp;
+    if found.bounding & !mask != 0 {
+        why.push(UNBOUNDED.to_owned());
+    }
+    let whole = found.uid != 0 && found.capabilities == 0 && found.seccomp && !limits_failed;
     Ok(Standing {
         state: if whole { State::Dropped } else { State::Partial },
         uid: found.uid,

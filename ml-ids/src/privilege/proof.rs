@@ -13,9 +13,11 @@ pub(super) struct Found {
     pub(super) gid: u32,
     /// All user and group numbers of all threads are these.
     pub(super) users_agree: bool,
-    /// In any of the sets but the bounding one, of any thread. That one only limits what a program that is executed can gain,
-    /// which is nothing once new privileges are forbidden.
+    /// In any of the sets but the bounding one, of any thread.
     pub(super) capabilities: u64,
+    /// In the bounding set of any thread. It only limits what a program that is executed can gain, which is nothing once new
+    /// privileges are forbidden.
+    pub(super) bounding: u64,
     /// Every thread.
     pub(super) no_new_privs: bool,
     /// Every thread is under a filter.
@@ -38,6 +40,7 @@ pub(super) fn read() -> io::Result<Found> {
             Some(all) => Found {
                 users_agree: all.users_agree && one.users_agree && (all.uid, all.gid) == (one.uid, one.gid),
                 capabilities: all.capabilities | one.capabilities,
+                bounding: all.bounding | one.bounding,
                 no_new_privs: all.no_new_privs && one.no_new_privs,
                 seccomp: all.seccomp && one.seccomp,
                 ..all
@@ -61,6 +64,7 @@ fn parse(status: &str) -> Option<Found> {
         gid,
         users_agree: users.iter().all(|user| *user == uid) && groups.iter().all(|group| *group == gid),
         capabilities,
+        bounding: mask("CapBnd")?,
         no_new_privs: field("NoNewPrivs").is_some_and(|value| value.trim() == "1"),
         seccomp: field("Seccomp").is_some_and(|value| value.trim() == "2"),
     })
@@ -71,12 +75,20 @@ mod tests {
     use super::*;
 
     const STATUS: &str = "Name:\tml-ids\nUid:\t9\t9\t9\t9\nGid:\t8\t8\t8\t8\nCapInh:\t0000000000000000\n\
-        CapPrm:\t0000000000000000\nCapEff:\t0000000000000000\nCapBnd:\t000001ffffffffff\nCapAmb:\t0000000000000000\n\
+        CapPrm:\t0000000000000000\nCapEff:\t0000000000000000\nCapBnd:\t0000000000000000\nCapAmb:\t0000000000000000\n\
         NoNewPrivs:\t1\nSeccomp:\t2\nSeccomp_filters:\t3\n";
 
     #[test]
     fn a_thread_without_rights_is_seen_as_one() {
-        let expected = Found { uid: 9, gid: 8, users_agree: true, capabilities: 0, no_new_privs: true, seccomp: true };
+        let expected = Found {
+            uid: 9,
+            gid: 8,
+            users_agree: true,
+            capabilities: 0,
+            bounding: 0,
+            no_new_privs: true,
+            seccomp: true,
+        };
         assert_eq!(parse(STATUS), Some(expected));
     }
 
@@ -87,6 +99,7 @@ mod tests {
             ("Gid:\t8\t8\t8\t8", "Gid:\t8\t8\t8\t0"),
             ("CapInh:\t0000000000000000", "CapInh:\t0000000000001000"),
             ("CapAmb:\t0000000000000000", "CapAmb:\t8000000000000000"),
+            ("CapBnd:\t0000000000000000", "CapBnd:\t000001ffffffffff"),
             ("NoNewPrivs:\t1", "NoNewPrivs:\t0"),
             ("Seccomp:\t2", "Seccomp:\t0"),
         ] {

@@ -31,7 +31,8 @@ const LAST_CAPABILITY: u32 = 63;
 /// What each thread does.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Step<'a> {
-    /// Before the user changes: empties the bounding set, and takes care that `keep` outlives the change.
+    /// Before the user changes: empties the bounding set where `CAP_SETPCAP` is there, and takes care that `keep` outlives the
+    /// change.
     Prepare { keep: u64 },
     /// After it: no way to gain rights, limits of file access, no capability but `keep`.
     Restrict { keep: u64, landlock: Option<BorrowedFd<'a>> },

@@ -20,7 +20,7 @@ use log::{error, warn};
 use ml_ids_common::{BlockEntry, FilterCounters};
 
 use super::{
-    RespondError,
+    BlockOptions, RespondError,
     blocklist::{BlocklistError, Cause, entry},
     event::{Action, Event, Journal},
     guard::Guard,
@@ -46,21 +46,6 @@ const REFRESH: Duration = Duration::from_secs(5);
 const LONGEST_SCAN: Duration = Duration::from_secs(30);
 /// Looking through the list takes at most one part in this many of the time.
 const SHARE: u32 = 50;
-
-/// How to block.
-#[derive(Clone, Debug)]
-pub struct BlockOptions {
-    /// Least probability of a verdict that blocks.
-    pub threshold: f32,
-    /// How long a block lasts.
-    pub ttl: Duration,
-    /// Most entries.
-    pub max: u32,
-    /// Nothing is dropped.
-    pub dry_run: bool,
-    /// BPF file system of the pins.
-    pub bpffs: PathBuf,
-}
 
 /// The running response.
 pub(super) struct Blocker {

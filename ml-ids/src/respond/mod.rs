@@ -20,13 +20,12 @@ mod note;
 mod pins;
 mod tally;
 
-use std::{io, net::IpAddr, path::PathBuf, sync::Arc};
+use std::{io, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use aya::maps::MapError;
 use ipnet::IpNet;
 use ml_ids_common::FilterCounters;
 
-pub use blocker::BlockOptions;
 pub use blocklist::{Blocklist, BlocklistError, Cause, LONGEST_TTL, Protected, entry};
 pub use bpf_folder::PinsError;
 pub use guard::{Guard, Protection, Refusal};
@@ -52,6 +51,21 @@ pub enum RespondError {
     /// The thread that keeps the list cannot be started.
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
+}
+
+/// How to block.
+#[derive(Clone, Debug)]
+pub struct BlockOptions {
+    /// Least probability of a verdict that blocks.
+    pub threshold: f32,
+    /// How long a block lasts.
+    pub ttl: Duration,
+    /// Most entries.
+    pub max: u32,
+    /// Nothing is dropped.
+    pub dry_run: bool,
+    /// BPF file system of the pins.
+    pub bpffs: PathBuf,
 }
 
 /// What is done about alerts.

@@ -31,6 +31,7 @@ mod testing;
 mod trust;
 pub mod verify;
 mod wake;
+mod wanted;
 mod watch;
 mod watched;
 
@@ -52,7 +53,7 @@ pub use prefix::parse_prefix;
 pub use replay::KernelReplay;
 pub use status::{InterfaceState, SensorState, WatchedInterface};
 pub use test_run::TestRunner;
-pub use watch::Watch;
+pub use wanted::Watch;
 
 use std::{
     path::PathBuf,

@@ -9,8 +9,8 @@ use std::{
 use crate::{process, workspace};
 
 /// What systemd-analyze calls the unit's exposure at most. A service without any sandbox has 9.6; what is left here is root at
-/// the start (0.4), its capabilities (0.6), the network (1.2) and the system calls that go with them.
-const MOST_EXPOSURE: f64 = 2.3;
+/// the start (0.4), its capabilities (1.0), the network (1.2) and the system calls that go with them.
+const MOST_EXPOSURE: f64 = 2.7;
 
 /// Folders that the service writes to.
 const FOLDERS: [&str; 3] = ["/var/lib/ml-ids", "/var/log/ml-ids", "/var/cache/ml-ids"];
@@ -77,7 +77,12 @@ fn systemd_finds_nothing_wrong_with_the_unit() {
 fn the_service_starts_the_program_that_the_package_installs_and_only_with_what_it_needs() {
     assert_eq!(directive("ExecStart"), "/usr/bin/ml-ids run");
     let capabilities = directive("CapabilityBoundingSet");
-    for needless in ["SYS_ADMIN", "SYS_RESOURCE", "SYS_PTRACE", "SYS_MODULE", "NET_RAW", "KILL", "DAC_", "CHOWN"] {
+    for needed in ["BPF", "NET_ADMIN", "PERFMON", "CHOWN", "DAC_OVERRIDE", "SETUID", "SETGID", "SETPCAP"] {
+        assert!(capabilities.split(' ').any(|held| held == format!("CAP_{needed}")), "{needed}: {capabilities}");
+    }
+    for needless in
+        ["SYS_ADMIN", "SYS_RESOURCE", "SYS_PTRACE", "SYS_MODULE", "NET_RAW", "KILL", "DAC_READ_SEARCH", "FOWNER"]
+    {
         assert!(!capabilities.contains(needless), "{capabilities}");
     }
 }
