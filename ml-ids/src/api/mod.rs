@@ -26,6 +26,7 @@ mod flows;
 mod follow;
 mod health;
 mod index;
+mod interface;
 mod limits;
 mod metrics;
 mod model;
@@ -61,9 +62,10 @@ pub use access::{Access, AccessError, AccessFiles, AccessHealth};
 pub use catalogue::{ANY, Endpoint, Media, Parameter, ROUTES, Reply, Route, UNAUTHORIZED};
 pub use flows::{Flags, FlowSource, OpenFlow, OpenFlows};
 pub use health::{
-    Attach, BlockHealth, Egress, FlowBooks, HookPackets, Ingress, InterfaceHealth, InterfaceState, Measures,
-    OpenedAlerts, PacketBooks, QueueHealth, SensorHealth, SensorSnapshot, TableFill, VerdictCounts,
+    BlockHealth, FlowBooks, HookPackets, Measures, OpenedAlerts, PacketBooks, QueueHealth, SensorHealth,
+    SensorSnapshot, TableFill, VerdictCounts,
 };
+pub use interface::{Attach, Egress, Ingress, InterfaceHealth, InterfaceState};
 pub use limits::Limits;
 pub use predictor::{
     ClassDetails, Contribution, Explanation, ModelCard, ModelDetails, ModelSource, ModelWatch, Prediction, Predictor,

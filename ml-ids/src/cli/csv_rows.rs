@@ -1,18 +1,18 @@
 //! Rows from a CSV file whose header names the features.
 
-use std::io::{self, Read};
+mod bounded;
+
+use std::io::Read;
 
 use csv::ByteRecord;
 use thiserror::Error;
 
+use self::bounded::{Bounded, MAX_RECORD_BYTES};
 use super::rows::{ID_COLUMNS, Row, RowError, RowSource};
 use crate::{
     features::{self, Dialect, FEATURE_COUNT},
     model::expected_names,
 };
-
-/// Most bytes of one record, quotes included. An unclosed quote would otherwise take in the rest of the input.
-const MAX_RECORD_BYTES: usize = 1 << 20;
 
 /// Other spellings of [`ID_COLUMNS`]: GeneratedLabelledFlows and Python cicflowmeter.
 const ID_SPELLINGS: [[&str; 2]; ID_COLUMNS.len()] = [
@@ -236,48 +236,10 @@ impl<R: Read> RowSource for CsvRows<R> {
     }
 }
 
-/// Fails when more is read for one record than a record may have, and ends every line with a mere line feed, the last
-/// one too.
-struct Bounded<R> {
-    input: R,
-    /// Bytes that may still be read for the current record.
-    left: usize,
-    /// Whether the line feed behind the end has been given.
-    ended: bool,
-}
-
-impl<R: Read> Read for Bounded<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            if self.ended || buffer.is_empty() {
-                return Ok(0);
-            }
-            if self.left == 0 {
-                return Err(io::Error::other(format!("a record is longer than {MAX_RECORD_BYTES} bytes")));
-            }
-            let limit = buffer.len().min(self.left);
-            let read = self.input.read(&mut buffer[..limit])?;
-            self.left -= read;
-            if read == 0 {
-                self.ended = true;
-                buffer[0] = b'\n';
-                return Ok(1);
-            }
-            let mut kept = 0;
-            for at in 0..read {
-                buffer[kept] = buffer[at];
-                kept += usize::from(buffer[at] != b'\r');
-            }
-            // Nothing but carriage returns is not the end.
-            if kept > 0 {
-                return Ok(kept);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
 
     /// A CSV of this header and rows, and nothing the model does not look at.

@@ -1,7 +1,10 @@
 //! The kernel side: where it is attached, the books of packets and flows, the table, and what is blocked.
 
 use super::{Scrape, page::Page};
-use crate::api::health::{FlowBooks, InterfaceState, Measures, TableFill};
+use crate::api::{
+    health::{FlowBooks, Measures, TableFill},
+    interface::InterfaceState,
+};
 
 /// How it may stand with an interface.
 const STATES: [(InterfaceState, &str); 5] = [
