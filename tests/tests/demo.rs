@@ -10,7 +10,6 @@ use std::{
     },
     path::PathBuf,
     process::Command,
-    thread,
     time::Duration,
 };
 
@@ -194,14 +193,15 @@ fn pictures_for_the_tour() -> Result<()> {
     wait_until(PATIENCE, || lab.log("demo").contains("DoS Hulk")).with_context(|| lab.log("demo"))?;
     browser.wait_for("/\\d\\D?\\d{3} flows/.test(document.querySelector('#alert-list > li').innerText)")?;
     browser.run("for (const button of document.querySelectorAll('#ranges button, #ranges label')) if (button.innerText.trim() === '5 min') button.click()")?;
-    thread::sleep(Duration::from_secs(1));
+    browser.wait_for("document.querySelector('#verdicts-step').textContent === 'flows each second'")?;
+    browser.wait_drawn()?;
     browser.screenshot(&folder.join("tour-page.png"))?;
     browser.run(
         "[...document.querySelectorAll('#alert-list > li')].find((row) => row.innerText.includes('SSH'))\
          .querySelector('button').click()",
     )?;
     browser.wait_for("document.querySelectorAll('#why > li').length >= 3")?;
-    thread::sleep(Duration::from_secs(1));
+    browser.wait_drawn()?;
     browser.screenshot(&folder.join("tour-page-alert.png"))?;
     lab.stop("demo", libc::SIGINT).map(drop)
 }
