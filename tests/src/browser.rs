@@ -136,6 +136,20 @@ impl Browser {
         bail!("{expression} is not true within {LIMIT:?}; the page shows:\n{}", self.text("body")?)
     }
 
+    /// Waits until what has changed is on the screen: two frames, in which sizes are observed and charts are drawn, and the
+    /// end of what moves.
+    ///
+    /// # Errors
+    /// When it is not within 30 s.
+    pub fn wait_drawn(&self) -> Result<()> {
+        self.run(
+            "window.isDrawn = false; \
+             requestAnimationFrame(() => requestAnimationFrame(() => { window.isDrawn = true; }))",
+        )?;
+        self.wait_for("window.isDrawn && document.getAnimations().every((one) => one.playState !== 'running')")
+            .map(drop)
+    }
+
     /// Presses keys where the focus is.
     ///
     /// # Errors

@@ -27,8 +27,6 @@ use serde_json::Value;
 
 /// Longest time that a replay may take on a machine that has other things to do.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// The page moves nothing and waits for no font.
-const STILL: &str = "document.getAnimations().length === 0 && document.fonts.status === 'loaded'";
 /// `nobody`.
 const NOBODY: u32 = 65_534;
 
@@ -213,20 +211,15 @@ fn pictures_for_the_tour() -> Result<()> {
     wait_until(PATIENCE, || lab.log("demo").contains("DoS Hulk")).with_context(|| lab.log("demo"))?;
     browser.wait_for("/\\d\\D?\\d{3} flows/.test(document.querySelector('#alert-list > li').innerText)")?;
     browser.run("for (const button of document.querySelectorAll('#ranges button, #ranges label')) if (button.innerText.trim() === '5 min') button.click()")?;
-    browser.wait_for(
-        "performance.getEntriesByType('resource').some((entry) => entry.name.endsWith('/timeline?seconds=300'))",
-    )?;
-    browser.wait_for(
-        "['traffic', 'verdicts'].every((id) => (document.getElementById(id).ariaLabel ?? '').includes('5 min'))",
-    )?;
-    browser.wait_for(STILL)?;
+    browser.wait_for("document.querySelector('#verdicts-step').textContent === 'flows each second'")?;
+    browser.wait_drawn()?;
     browser.screenshot(&folder.join("tour-page.png"))?;
     browser.run(
         "[...document.querySelectorAll('#alert-list > li')].find((row) => row.innerText.includes('SSH'))\
          .querySelector('button').click()",
     )?;
     browser.wait_for("document.querySelectorAll('#why > li').length >= 3")?;
-    browser.wait_for(STILL)?;
+    browser.wait_drawn()?;
     browser.screenshot(&folder.join("tour-page-alert.png"))?;
     lab.stop("demo", libc::SIGINT).map(drop)
 }

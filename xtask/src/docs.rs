@@ -1,6 +1,7 @@
 //! `cargo xtask docs`: the parts of documents that a program prints, printed anew.
 
 mod demo;
+mod pictures;
 mod tour;
 
 use std::{
@@ -38,9 +39,6 @@ enum Document {
     /// docs/TROUBLESHOOTING.md: mistakes that people make, and what the program says
     Troubleshooting,
 }
-
-/// Largest picture in the repository, in bytes.
-const PICTURE_BYTES: u64 = 250_000;
 
 /// Builds the agent and makes a document's printed parts anew.
 pub(crate) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {
@@ -85,31 +83,15 @@ fn alerts() -> anyhow::Result<()> {
     replace(&workspace::root().join("docs/ALERTS.md"), "story", &String::from_utf8(output.stdout)?)
 }
 
-/// The pictures come from the browser that tests the page: what is on them has been checked.
+/// Of two states of the page in two widths, light and dark.
 fn page() -> anyhow::Result<()> {
-    setup::build_tools()?;
-    setup::browser()?;
-    let folder = workspace::root().join("docs/images");
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    process::visible(&mut process::cargo(["build", "--package", "ml-ids"]))?;
-    let mut test = process::cargo(["test", "--package", "ml-ids-tests", "--test", "page", "--"]);
-    test.args(["--exact", "pictures_for_the_documents", "--ignored", "--nocapture"]).env("ML_IDS_PICTURES", &folder);
-    process::visible(&mut test)?;
-    let mut pictures = 0;
-    let optimised = |file: &Path| process::visible(Command::new("optipng").args(["-quiet", "-strip", "all"]).arg(file));
-    for entry in fs::read_dir(&folder)? {
-        let file = entry?;
-        if !file.file_name().to_string_lossy().starts_with("page-") {
-            continue;
+    let mut names = Vec::new();
+    for state in ["overview", "alert"] {
+        for width in ["1440", "360"] {
+            names.extend(["light", "dark"].map(|scheme| format!("page-{state}-{width}-{scheme}.png")));
         }
-        optimised(&file.path())?;
-        let bytes = file.metadata()?.len();
-        ensure!(bytes < PICTURE_BYTES, "{} has {bytes} bytes, more than {PICTURE_BYTES}", file.path().display());
-        println!("{} is made anew, {bytes} bytes", file.path().display());
-        pictures += 1;
     }
-    ensure!(pictures > 0, "there are no pictures; the test above says why it has skipped");
-    Ok(())
+    pictures::take("page", "pictures_for_the_documents", &names)
 }
 
 /// The test that compares the document writes it. Without root, or what `cargo xtask setup --tests` installs, it says what

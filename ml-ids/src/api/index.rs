@@ -40,8 +40,8 @@ fn html(headers: &HeaderMap) -> Answer {
     let page = page();
     let mut answer = if is_known(headers, &page.tag) {
         unchanged()
-    } else if takes(headers, ACCEPT_ENCODING, "gzip") {
-        let mut answer = typed(StatusCode::OK, MEDIA, Content::Whole(page.packed.clone()));
+    } else if let Some(packed) = page.packed.as_ref().filter(|_| takes(headers, ACCEPT_ENCODING, "gzip")) {
+        let mut answer = typed(StatusCode::OK, MEDIA, Content::Whole(packed.clone()));
         answer.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         answer
     } else {

@@ -239,7 +239,9 @@ impl<R: Read> Sniffed<R> {
     /// pcap in either byte order, with microseconds or nanoseconds, or pcapng.
     fn is_capture(&self) -> bool {
         let number = u32::from_be_bytes(self.start);
-        [0xa1b2_c3d4, 0xa1b2_3c4d, 0xa1b2_cd34, 0x0a0d_0d0a].iter().any(|magic| [number, number.swap_bytes()].contains(magic))
+        [0xa1b2_c3d4, 0xa1b2_3c4d, 0xa1b2_cd34, 0x0a0d_0d0a]
+            .iter()
+            .any(|magic| [number, number.swap_bytes()].contains(magic))
     }
 }
 

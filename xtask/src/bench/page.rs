@@ -3,7 +3,7 @@
 
 use std::{
     fs::{self, File},
-    io::{Read as _, Write as _},
+    io::{ErrorKind, Read as _, Write as _},
     net::TcpStream,
     os::fd::AsRawFd as _,
     process::{Child, Stdio},
@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 
 use super::{figure::Figure, page_alerts};
 use crate::{
@@ -31,13 +31,16 @@ const MAX_FLOWS: &str = "262144";
 const RATE: &str = "20000";
 
 /// What the page asks for, and how often; once if it says nothing.
-const ASKED: [(&str, Option<Duration>); 4] = [
+const ASKED: [(&str, Option<Duration>); 5] = [
     ("/timeline", None),
     // While one of them grows, and when one is told.
-    ("/alerts?limit=25", Some(Duration::from_secs(10))),
+    (LISTED, Some(Duration::from_secs(10))),
+    // After changes, and no more often.
+    ("/alerts?since=1h&limit=100", Some(Duration::from_secs(5))),
     ("/flows?limit=25", Some(Duration::from_secs(5))),
     ("/health", Some(Duration::from_secs(10))),
 ];
+const LISTED: &str = "/alerts?limit=25";
 const LISTENED: &str = "/events?types=alert,pulse";
 
 /// Measures without a page and with one.
@@ -128,7 +131,7 @@ fn enter<T: Send>(wire: &Wire, function: impl FnOnce() -> anyhow::Result<T> + Se
         ensure!(entered == 0, "cannot enter the namespace of the sensor: {}", std::io::Error::last_os_error());
         function()
     };
-    thread::scope(|scope| scope.spawn(entered).join()).unwrap_or_else(|_| anyhow::bail!("a client panicked"))
+    thread::scope(|scope| scope.spawn(entered).join()).unwrap_or_else(|_| bail!("a client panicked"))
 }
 
 fn ask(path: &str) -> anyhow::Result<TcpStream> {
@@ -155,22 +158,28 @@ fn watch() -> anyhow::Result<Vec<(&'static str, f64)>> {
     let mut sizes = ASKED.map(|(path, _)| (path, 0.0f64));
     let mut due = ASKED.map(|_| Some(begun));
     thread::scope(|scope| -> anyhow::Result<()> {
-        scope.spawn(|| {
+        let listener = scope.spawn(|| -> anyhow::Result<()> {
             let mut piece = [0; 65_536];
             while Instant::now() < end {
-                // Nothing has come for a while, or the stream is over: then little is counted, which shows.
-                let Ok(read) = stream.read(&mut piece) else { continue };
+                let read = match stream.read(&mut piece) {
+                    Ok(0) => bail!("{LISTENED}: the sensor has ended the stream"),
+                    Ok(read) => read,
+                    // Nothing has come for a while.
+                    Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => continue,
+                    Err(error) => return Err(error).context(LISTENED),
+                };
                 heard.fetch_add(read as u64, Ordering::Relaxed);
                 let text = String::from_utf8_lossy(piece.get(..read).unwrap_or_default());
                 if text.contains("event: alert") {
                     changed.store(true, Ordering::Relaxed);
                 }
             }
+            Ok(())
         });
         while Instant::now() < end {
             for (((path, every), size), due) in ASKED.iter().zip(&mut sizes).zip(&mut due) {
                 let now = Instant::now();
-                let again = path.starts_with("/alerts") && changed.swap(false, Ordering::Relaxed);
+                let again = *path == LISTED && changed.swap(false, Ordering::Relaxed);
                 if again || due.is_some_and(|due| due <= now) {
                     size.1 = size.1.max(get(path)?.len() as f64);
                     *due = every.map(|every| now + every);
@@ -178,7 +187,7 @@ fn watch() -> anyhow::Result<Vec<(&'static str, f64)>> {
             }
             thread::sleep(Duration::from_millis(200));
         }
-        Ok(())
+        listener.join().unwrap_or_else(|_| bail!("the listener panicked"))
     })?;
     let second = heard.into_inner() as f64 / begun.elapsed().as_secs_f64();
     Ok(sizes.into_iter().chain([(LISTENED, second)]).collect())

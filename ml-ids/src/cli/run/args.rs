@@ -6,8 +6,8 @@ use clap::{ArgAction, builder::FalseyValueParser};
 
 use crate::{
     cli::{
-        alerts_args, decap::DecapArgs, events::EventArgs, keep::KeepArgs, kubernetes::KubernetesArgs, privileges::PrivilegeArgs, response,
-        serve::ListenArgs, sinks::SinkArgs, source::ModelArgs,
+        alerts_args, decap::DecapArgs, events::EventArgs, keep::KeepArgs, kubernetes::KubernetesArgs,
+        privileges::PrivilegeArgs, response, serve::ListenArgs, sinks::SinkArgs, source::ModelArgs,
     },
     sensor::{AttachMode, InterfacePattern, Options, PIN_DIRECTORY},
 };

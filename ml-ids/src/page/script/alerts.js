@@ -5,7 +5,7 @@ const HOUR_ROWS = 100;
 const REFRESH_MS = 1000;
 const HOUR_MS = 5000;
 
-const list = { cursors: [null], next: null, rows: new Map(), newest: null, asked: 0, due: null, at: 0, hourDue: 0, hourTimer: null };
+const list = { cursors: [null], answered: null, next: null, rows: new Map(), newest: null, asked: 0, due: null, at: 0, hourDue: 0, hourTimer: null };
 
 /** What the filters say, as a query. */
 function filters() {
@@ -29,11 +29,14 @@ async function loadAlerts() {
   try {
     answer = await get(`/alerts?${query}`);
   } catch (error) {
-    if (!(error instanceof Refused) || turn !== list.asked) return;
-    showRows([], `The alerts cannot be read: ${error.message}.`);
+    if (turn !== list.asked) return;
+    if (error instanceof Refused) showRows([], `The alerts cannot be read: ${error.message}.`);
+    // What is shown is what was asked for before.
+    else if (String(query) !== list.answered) say($("alerts-count"), "not up to date: the sensor does not answer");
     return;
   }
   if (turn !== list.asked) return;
+  list.answered = String(query);
   list.next = answer.next;
   const words = filtered()
     ? "No alert fits this search. Take a filter away to see more."

@@ -2,6 +2,7 @@
 // Nothing is asked for while the tab is hidden.
 
 const TOKEN = "ml-ids-token";
+const ANSWER_MS = 15000;
 const SILENCE_MS = 25000;
 const RETRY_S = [1, 2, 3, 5, 8, 10];
 
@@ -42,12 +43,14 @@ function askToken(wrong) {
   return asked;
 }
 
-async function open(path, options = {}) {
+/** Asks until the sensor accepts the token. `signal` makes one for each try: the time that the user takes to type is not the
+ * sensor's. */
+async function open(path, accept, signal) {
   for (;;) {
     const sent = token;
-    const headers = { ...options.headers };
+    const headers = { ...accept };
     if (sent) headers.authorization = `Bearer ${sent}`;
-    const response = await fetch(path, { ...options, headers, cache: "no-cache", credentials: "same-origin" });
+    const response = await fetch(path, { headers, signal: signal(), cache: "no-cache", credentials: "same-origin" });
     if (response.status === 401) {
       if (sent === token) await askToken(Boolean(sent));
       continue;
@@ -61,7 +64,7 @@ async function open(path, options = {}) {
 }
 
 /** JSON of a path. Throws what fetch throws when the sensor is away, `Refused` when it says no. */
-const get = async (path) => (await open(path, { headers: { accept: "application/json" }, signal: AbortSignal.timeout(15000) })).json();
+const get = async (path) => (await open(path, { accept: "application/json" }, () => AbortSignal.timeout(ANSWER_MS))).json();
 
 /** Runs `task` at once and then `period_s` after it was done, only while the tab is visible. Returns what runs it now. */
 function every(period_s, task) {
@@ -108,7 +111,7 @@ async function listen(types, on) {
   let last = null;
   for (;;) {
     await shown();
-    const abort = new AbortController();
+    let abort = new AbortController();
     const hide = () => document.hidden && abort.abort();
     document.addEventListener("visibilitychange", hide);
     let why = "Connection lost";
@@ -120,8 +123,12 @@ async function listen(types, on) {
     try {
       const headers = { accept: "text/event-stream" };
       if (last) headers["last-event-id"] = last;
+      const response = await open(`/events?types=${types}`, headers, () => {
+        abort = new AbortController();
+        heard();
+        return abort.signal;
+      });
       heard();
-      const response = await open(`/events?types=${types}`, { headers, signal: abort.signal });
       if (failures > 0) say($("live"), "The connection to the sensor is back.");
       failures = 0;
       showLink("good", "good", "Live");

@@ -4,6 +4,8 @@ const STATES = {
   healthy: ["good", "good", "Healthy"], degraded: ["warn", "medium", "Degraded"], unhealthy: ["bad", "high", "Not working"],
 };
 
+const NOTICES = 20;
+
 function showHealth(health) {
   const [kind, shape, words] = STATES[health.status] ?? STATES.degraded;
   mark($("state"), kind, shape, words);
@@ -12,19 +14,28 @@ function showHealth(health) {
   say($("bar-model"), health.model ? `${health.model.name} ${health.model.version}` : "none yet");
   say($("bar-uptime"), lasting(health.uptime_seconds));
   showReasons(health, kind);
+  showNotes(health.notes);
   showBooks(health.sensor);
   showParts(health);
 }
 
 function showReasons(health, kind) {
-  const box = $("reasons");
-  box.hidden = health.reasons.length === 0;
-  box.classList.toggle("bad", kind === "bad");
+  $("reasons").classList.toggle("bad", kind === "bad");
+  showNotice($("reasons"), health.reasons, (reason) => [el("strong", {}, `${sentence(reason)}. `), advice(reason)]);
+}
+
+/** What is worth knowing and nothing has to be done about. */
+function showNotes(notes) {
+  showNotice($("notes"), notes, (note) => [`${sentence(note)}.`]);
+}
+
+function showNotice(box, texts, words) {
+  box.hidden = texts.length === 0;
   // Unchanged, it is not read out again.
-  const key = health.reasons.join("\n");
+  const key = texts.join("\n");
   if (box.dataset.key === key) return;
   box.dataset.key = key;
-  box.replaceChildren(el("ul", {}, ...health.reasons.slice(0, 20).map((reason) => el("li", {}, el("strong", {}, `${sentence(reason)}. `), advice(reason)))));
+  box.replaceChildren(el("ul", {}, ...texts.slice(0, NOTICES).map((text) => el("li", {}, ...words(text)))));
 }
 
 function showBooks(sensor) {
@@ -66,7 +77,7 @@ function showParts(health) {
     parts.push(el("h3", {}, "Interfaces"));
     parts.push(pairs(sensor.interfaces.map((one) => {
       const [kind, shape, words] = INTERFACES[one.state] ?? INTERFACES.failed;
-      const hooks = [one.ingress && `in: ${HOOKS[one.ingress]}`, one.egress && `out: ${HOOKS[one.egress]}`].filter(Boolean).join(", ");
+      const hooks = [one.ingress && `in: ${HOOKS[one.ingress] ?? one.ingress}`, one.egress && `out: ${HOOKS[one.egress] ?? one.egress}`].filter(Boolean).join(", ");
       return [el("span", { class: `mark ${kind}` }, icon(shape), one.name), `${words}${hooks ? ` (${hooks})` : ""}`];
     })));
     parts.push(el("h3", {}, "Where events go"));

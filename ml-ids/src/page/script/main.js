@@ -8,7 +8,7 @@ const THEMES = [["auto", "Automatic"], ["light", "Light"], ["dark", "Dark"]];
 let listening = false;
 
 /** Whether this server has no sensor at all, as opposed to one that is not attached yet. */
-const hasNone = (health) => health.sensor === null && !health.reasons.some((reason) => reason.startsWith("capture is not"));
+const hasNone = (health) => health.sensor === null && !health.reasons.some((reason) => reason.startsWith(NOT_ATTACHED));
 
 const health = every(HEALTH_S, async () => {
   let answer;

@@ -41,7 +41,7 @@ const SKIPPED = {
 
 const HOOKS = {
   "xdp-native": "XDP in the driver", "xdp-generic": "XDP in the stack", "tcx-ingress": "TCX", "clsact-ingress": "clsact filter",
-  tcx: "TCX", clsact: "clsact filter",
+  tcx: "TCX", clsact: "clsact filter", replay: "a capture that is replayed",
 };
 
 const INTERFACES = {
@@ -55,7 +55,7 @@ const ENDINGS = {
 };
 
 const SINKS = {
-  positive_log: "log of alerts", negative_log: "log of the rest", eve_log: "log of events (eve.json)", stdout: "standard output", syslog: "syslog",
+  positive_log: "log of alerts", negative_log: "log of the rest", block_log: "log of blocks", eve_log: "log of events (eve.json)", stdout: "standard output", syslog: "syslog",
   webhook: "webhook", unix: "local socket", nats: "NATS",
 };
 
@@ -64,20 +64,29 @@ const QUEUES = {
   events: "listeners",
 };
 
-// What a reason of /health contains, and what to do about it.
+// How the reason of /health begins that tells a sensor which is not attached yet from a server that has none.
+const NOT_ATTACHED = "capture is not attached yet";
+
+// What a reason of /health contains, and what to do about it. The first that fits counts.
 const ADVICE = [
   ["no model loaded yet", "The model is being loaded; this takes some seconds."],
   ["no model loaded", "Check --model and start again; the sensor's log says more."],
-  ["capture is not attached", "The sensor is starting. If this stays, its log says why it cannot attach."],
+  [NOT_ATTACHED, "The sensor is starting. If this stays, its log says why it cannot attach."],
   ["does not take events", "See whether that receiver runs and can be reached. Events wait meanwhile, up to the size of the queue."],
   ["found its queue full", "The receiver is too slow or was away: these events have not reached it. They are still in the list of alerts."],
   ["alerts are not stored", "Make room on the disk, or make the state directory writable. Alerts wait in memory meanwhile."],
   ["ring buffer", "The sensor did not keep up for a moment. If the number grows, give it a larger buffer or more CPU."],
   ["flow table", "There are more flows than fit. A larger table costs memory only."],
-  ["refused", "The kernel refuses part of the work; the sensor's log says which."],
-  ["certificate", "Mend the file and send the sensor SIGHUP."],
-  ["token", "Mend the file and send the sensor SIGHUP."],
-  ["interface", "Check the interface's name, cable and driver."],
+  ["kernel refused", "Flows end late meanwhile; the sensor's log says why the kernel refuses."],
+  ["filter of system calls", "The sensor's log says what has failed. Please report it with the numbers."],
+  ["stays at work", "Traffic is judged by the model that is loaded. See whether its source can be reached and what it offers."],
+  ["certificate before stays", "Mend the file and send the sensor SIGHUP."],
+  ["tokens before stay", "Mend the file and send the sensor SIGHUP."],
+  ["is gone", "Check the interface's name, cable and driver."],
+  ["is not there", "Check the interface's name; if it comes later, there is nothing to do."],
+  ["is down", "Switch the interface on: ip link set NAME up."],
+  ["has no carrier", "Check the interface's cable, and the port on the other side."],
+  ["sees none of the packets", "The driver does not show its packets to this hook; the sensor's log says more."],
 ];
 
 /** What to do about a reason; empty if it says so itself or nobody knows. */

@@ -42,7 +42,13 @@ fn run(data: &[u8]) {
     let Some((host, frames)) = data.split_at_checked(HOST) else { return };
     let Some(frames) = Sequence::new(frames) else { return };
     let host = String::from_utf8_lossy(host);
-    let place = Place { host: &host, interface: Some(&host), community_id_seed: u16::from(data[0]), severities: None, pods: None };
+    let place = Place {
+        host: &host,
+        interface: Some(&host),
+        community_id_seed: u16::from(data[0]),
+        severities: None,
+        pods: None,
+    };
     for record in records(frames) {
         fits(&eve::flow(&record, &place));
         let judged = JUDGE.judge(vec![record]).expect("the embedded model answers every flow");

@@ -5,7 +5,7 @@ mod terminal;
 
 use std::{
     fs::{self, File},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Stdio},
     thread,
     time::Duration,
@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 
 use self::terminal::Terminal;
-use super::{PICTURE_BYTES, demo, replace};
+use super::{demo, pictures, replace};
 use crate::{process, setup, workspace};
 
 /// Longest time that a recorded command may take: the demonstration takes a minute and a bit.
@@ -23,11 +23,13 @@ const PATIENCE: Duration = Duration::from_secs(240);
 /// Size of the terminal: no line of the demonstration is broken.
 const COLUMNS_ROWS: (u16, u16) = (122, 34);
 
+/// The pictures of the page.
+const PICTURES: [&str; 2] = ["tour-page.png", "tour-page-alert.png"];
+
 /// Records the terminal, takes the pictures of the page, and prints the alerts into the document.
 pub(super) fn main() -> Result<()> {
     ensure!(process::find("tmux").is_some(), "tmux is not there; `cargo xtask setup --tests` installs it");
     setup::build_tools()?;
-    setup::browser()?;
     process::visible(&mut process::cargo(["build", "--package", "ml-ids"]))?;
     let images = workspace::root().join("docs/images");
     fs::create_dir_all(&images).with_context(|| format!("cannot make {}", images.display()))?;
@@ -38,7 +40,7 @@ pub(super) fn main() -> Result<()> {
     fs::rename(demo::make()?, place.join("story.pcap")).context("cannot move the capture")?;
     let alerts = record(&place, &images)?;
     fs::remove_dir_all(&place).with_context(|| format!("cannot remove {}", place.display()))?;
-    pictures(&images)?;
+    pictures::take("demo", "pictures_for_the_tour", &PICTURES.map(str::to_owned))?;
     replace(&workspace::root().join("docs/tour.md"), "story", &alerts)
 }
 
@@ -111,19 +113,4 @@ impl Drop for Looping {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-/// The pictures of the page come from the browser that the tests drive.
-fn pictures(images: &PathBuf) -> Result<()> {
-    let mut test = process::cargo(["test", "--package", "ml-ids-tests", "--test", "demo", "--"]);
-    test.args(["--exact", "pictures_for_the_tour", "--ignored", "--nocapture"]).env("ML_IDS_PICTURES", images);
-    process::visible(&mut test)?;
-    for name in ["tour-page.png", "tour-page-alert.png"] {
-        let file = images.join(name);
-        let bytes =
-            fs::metadata(&file).with_context(|| format!("no {}; the test above says why", file.display()))?.len();
-        ensure!(bytes < PICTURE_BYTES, "{} has {bytes} bytes, more than {PICTURE_BYTES}", file.display());
-        println!("{} is made anew, {bytes} bytes", file.display());
-    }
-    Ok(())
 }
