@@ -276,7 +276,8 @@ mod tests {
     fn what_was_made_for_nothing_is_removed_again() {
         let Some(account) = nobody() else { return };
         // Private to root: the account gets through to nothing in it.
-        let scratch = tempfile::tempdir().unwrap();
+        let private = fs::Permissions::from_mode(0o700);
+        let scratch = tempfile::Builder::new().permissions(private).tempdir().unwrap();
         let error = account.folder(&scratch.path().join("a/b"), 0o755, "--log-dir").unwrap_err().to_string();
         assert!(error.contains("cannot write to") && error.contains("a/b"), "{error}");
         assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0);

@@ -16,7 +16,7 @@ async fn old_clients_are_greeted_and_browsers_get_a_page() {
     let page = server.send("GET / HTTP/1.1\r\nHost: test\r\nAccept: text/html,*/*;q=0.8\r\n\r\n").await;
     assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));
     assert!(page.header("content-security-policy").unwrap().starts_with("default-src 'none'"));
-    assert!(page.text().starts_with("<!DOCTYPE html>") && page.text().contains("/health/ready"));
+    assert!(page.text().starts_with("<!DOCTYPE html>") && page.text().contains("/openapi.json"));
 }
 
 #[tokio::test]
