@@ -33,7 +33,7 @@ const PAGE_ROWS: usize = 25;
 
 /// A sensor whose alerts outlive it.
 fn start(lab: &mut Lab) -> Result<()> {
-    let database = lab.directory().join("alerts.db").to_string_lossy().into_owned();
+    let database = lab.directory().join("kept/alerts.db").to_string_lossy().into_owned();
     sensor::start(lab, &["-i", SERVER_IF, "--attach", "host", "--alert-db", &database])
 }
 
@@ -132,7 +132,7 @@ fn an_attack_appears_while_one_looks_and_the_page_outlives_the_sensor() -> Resul
     browser.wait_for("document.querySelector('#link').innerText.includes('reconnecting in')")?;
     browser.wait_for(&format!("!({LIVE})"))?;
     let script = fixture("alerts.py").to_string_lossy().into_owned();
-    let database = lab.directory().join("alerts.db").to_string_lossy().into_owned();
+    let database = lab.directory().join("kept/alerts.db").to_string_lossy().into_owned();
     run(Command::new("python3").args([&script, &database, &ALERTS.to_string()]), b"", LIMIT)?.expect(0)?;
     start(&mut lab)?;
     browser.wait_for(LIVE)?;

@@ -223,7 +223,8 @@ fn kills(wire: &Wire, agent: &Path, scratch: &Path, kills: u32, rate: u64) -> an
     unpin(wire, agent, &pins)?;
     let text = fs::read_to_string(&log).context("the sensor wrote no log")?;
     let taken: u64 = text.lines().filter_map(|line| before(line, " flows that the previous sensor had taken")).sum();
-    let judged = lines(&folder.join("positive_predictions.log")) + lines(&folder.join("negative_predictions.log"));
+    let logs = wire::logs(&folder);
+    let judged = lines(&logs.join("positive_predictions.log")) + lines(&logs.join("negative_predictions.log"));
     println!(
         "kills: {kills}, {opened} flows opened, {emitted} left the kernel, {judged} judged, {taken} said to be lost"
     );

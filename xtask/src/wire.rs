@@ -101,8 +101,8 @@ impl Wire {
     ) -> anyhow::Result<Sensor> {
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let mut command = self.server();
-        command.arg(agent).args(["run", "-i", SERVER_INTERFACE, "--attach", "host", "--log-dir"]).arg(folder);
-        command.args(arguments).env("ML_IDS_STATE_DIR", folder).env("RUST_LOG", level);
+        command.arg(agent).args(["run", "-i", SERVER_INTERFACE, "--attach", "host", "--log-dir"]).arg(logs(folder));
+        command.args(arguments).env("ML_IDS_STATE_DIR", state(folder)).env("RUST_LOG", level);
         let mut sensor = Sensor(command.stdout(Stdio::null()).stderr(log).spawn().context("cannot start the sensor")?);
         let limit = Instant::now() + START;
         while self.ask("/health/ready").is_none_or(|ready| ready["status"] != "ready") {
@@ -183,6 +183,16 @@ impl Drop for Sensor {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// Where a sensor of this folder has its log files. It makes that by itself, as the account that it becomes.
+pub(crate) fn logs(folder: &Path) -> PathBuf {
+    folder.join("logs")
+}
+
+/// Where it keeps its alerts.
+pub(crate) fn state(folder: &Path) -> PathBuf {
+    folder.join("state")
 }
 
 /// A log file that a sensor appends to.

@@ -16,7 +16,7 @@ use anyhow::{Context as _, bail, ensure};
 
 use super::{figure::Figure, page_alerts};
 use crate::{
-    wire::{CLIENT_INTERFACE, Wire},
+    wire::{self, CLIENT_INTERFACE, Wire},
     workspace,
 };
 
@@ -50,7 +50,7 @@ pub(crate) fn run() -> anyhow::Result<Vec<Figure>> {
     // A line for each verdict is the terminal's cost, not the sensor's.
     let sensor =
         wire.sensor(&workspace::agent("release"), &["--max-flows", MAX_FLOWS], &folder, Stdio::null(), "error")?;
-    page_alerts::store(&folder.join("alerts.db"), ALERTS)?;
+    page_alerts::store(&wire::state(&folder).join("alerts.db"), ALERTS)?;
     let _traffic = Traffic::begin(&wire)?;
     let open = || wire.ask("/health").and_then(|health| health.pointer("/sensor/flows/live")?.as_u64());
     let limit = Instant::now() + Duration::from_secs(60);
