@@ -32,6 +32,8 @@ const MOST_TAKEN: f64 = 0.25;
 /// Sample that often at least, so that a short run has quarters, too.
 const SAMPLES: f64 = 20.0;
 const LONGEST_STEP: Duration = Duration::from_secs(10);
+/// Packets a second of each flow between the kills, so that flows end between two of them whatever the rate.
+const RATE_OF_A_FLOW: u64 = 25;
 /// One packet in so many is a lone one. Each is a flow for two minutes.
 const LONE: u64 = 100;
 
@@ -207,7 +209,13 @@ fn kills(wire: &Wire, agent: &Path, scratch: &Path, kills: u32, rate: u64) -> an
     let start = || wire.sensor(agent, &arguments, &folder, wire::log_file(&log)?, "info,verdict=error");
     let mut sensor = start()?;
     // Long enough for all kills, and of longer flows, since each leaves a line in a log file.
-    let traffic = Traffic::start(wire, agent, rate, Duration::from_secs(u64::from(kills + 1) * 60), ("2000", "200"))?;
+    let traffic = Traffic::start(
+        wire,
+        agent,
+        rate,
+        Duration::from_secs(u64::from(kills + 1) * 60),
+        (&(rate / RATE_OF_A_FLOW).max(1).to_string(), "200"),
+    )?;
     for kill in 1..=kills {
         thread::sleep(a_moment());
         sensor.kill()?;
