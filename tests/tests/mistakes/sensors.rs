@@ -88,7 +88,7 @@ pub(crate) const MISTAKES: &[Mistake] = &[
     Mistake {
         title: "A damaged database",
         did: "`alerts.db` is no database any more, after a disk error for example.",
-        setup: "mkdir -p state; head -c 8192 /dev/zero | tr '\\0' x > state/alerts.db",
+        setup: "mkdir -p state; head -c 8192 /dev/zero | tr '\\0' x > state/alerts.db; chown -R nobody state",
         command: "ml-ids run -i srv0 --state-dir state",
         ends: Ends::Never("another one begun"),
         means: "Nothing is to be done. What can be saved of the old file, `sqlite3 FILE .recover` prints.",
