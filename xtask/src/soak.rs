@@ -33,7 +33,7 @@ const MOST_TAKEN: f64 = 0.25;
 const SAMPLES: f64 = 20.0;
 const LONGEST_STEP: Duration = Duration::from_secs(10);
 /// Packets a second of each flow between the kills, so that flows end between two of them whatever the rate.
-const RATE_OF_A_FLOW: u64 = 25;
+const RATE_OF_A_FLOW: u64 = 50;
 /// One packet in so many is a lone one. Each is a flow for two minutes.
 const LONE: u64 = 100;
 
