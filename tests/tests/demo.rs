@@ -94,6 +94,22 @@ fn expected() -> Result<BTreeMap<String, u64>> {
 }
 
 #[test]
+fn the_documents_tell_the_story_of_the_capture() -> Result<()> {
+    let capture = root().join("ml-ids/assets/demo.pcap.zst");
+    let made = run(Command::new(binary()?).arg("score").arg(capture).arg("--alerts"), b"", PATIENCE)?.expect(0)?;
+    let (table, alerts) = (made.text()?, expected()?);
+    let read = |name: &str| fs::read_to_string(root().join("docs").join(name)).context("no document");
+    let (tour, explained) = (read("tour.md")?, read("ALERTS.md")?);
+    ensure!(tour.contains(table), "docs/tour.md is stale: cargo xtask docs tour");
+    ensure!(explained.contains(table), "docs/ALERTS.md is stale: cargo xtask docs alerts");
+    // The words around the table.
+    ensure!(alerts.len() == 5 && tour.contains("are five alerts"), "{alerts:#?}");
+    let flows: u64 = alerts.values().sum();
+    ensure!(tour.contains(&format!("{flows} flows of four strangers")), "{flows} flows are in alerts");
+    Ok(())
+}
+
+#[test]
 fn its_alerts_are_those_of_the_capture_and_the_books_balance() -> Result<()> {
     let stranger = Stranger::new("demo-once")?;
     let kept = format!("{}/kept", stranger.home());
