@@ -45,7 +45,13 @@ impl Yard {
         argv.extend(flags);
         self.lab.start(Side::Server, "sensor", &argv, &[("RUST_LOG", "info,verdict=warn")])?;
         let ready = || self.lab.get("http://127.0.0.1:8000/health/ready").is_ok_and(|body| body.contains("ready\""));
-        wait_until(SOON, ready).with_context(|| format!("the sensor did not start:\n{}", self.lab.log("sensor")))
+        wait_until(SOON, ready).with_context(|| format!("the sensor did not start:\n{}", self.lab.log("sensor")))?;
+        let log = self.lab.log("sensor");
+        ensure!(
+            !log.contains("may not be watched"),
+            "the kernel refused a program for interfaces that come later:\n{log}"
+        );
+        Ok(())
     }
 
     /// Ends the sensor as it should end: well, with balanced books, and with nothing left behind.

@@ -298,8 +298,9 @@ impl Loaded {
         Ok(program)
     }
 
-    /// Loads what only an interface that comes later needs: once the rights of the start have ended nothing can be loaded.
-    /// Says what the kernel refuses; that is then missed by these interfaces alone.
+    /// Loads what only an interface that comes later needs: once the rights of the start have ended nothing can be loaded, and
+    /// once a map has been taken and closed its descriptor may be another's. Says what the kernel refuses; that is then missed
+    /// by these interfaces alone.
     pub(super) fn complete(&mut self) {
         for name in LATER {
             if let Err(error) = self.classifier(name) {

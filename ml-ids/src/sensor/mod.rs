@@ -98,6 +98,8 @@ impl Sensor {
         }
         let loaded = Arc::new(Mutex::new(loaded));
         let watcher = Watcher::begin(watch, links, Arc::clone(&loaded), Arc::clone(&state))?;
+        // Not later: instructions name maps by descriptor, and who takes a map may close it.
+        loaded.lock().unwrap_or_else(PoisonError::into_inner).complete();
         Ok(Self { watcher, loaded, state, journal, table })
     }
 
@@ -129,14 +131,13 @@ impl Sensor {
         Arc::clone(&self.journal)
     }
 
-    /// Prepares for the end of the rights that this process started with: whatever it may need of the kernel later is had now,
-    /// and its pins are given to the account that goes on. Returns which capabilities this kernel leaves no choice about.
+    /// Prepares for the end of the rights that this process started with: its pins are given to the account that goes on.
+    /// Returns which capabilities this kernel leaves no choice about.
     ///
     /// # Errors
     /// When the kernel's ways cannot be found out, or the pins not given away.
     pub fn hand_over(&self, account: &Account) -> Result<Vec<Kept>, SensorError> {
-        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        loaded.complete();
+        let loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         if account.changes()
             && let Some(pins) = &loaded.pins
         {

@@ -89,7 +89,7 @@ function facts(alert) {
   for (const technique of alert.mitre ?? []) rows.push([`ATT&CK ${technique.id}`, `${technique.name} (${technique.tactic})`]);
   if (alert.ack) rows.push(["Seen by", `${alert.ack.by || "somebody"}, ${clock(alert.ack.at)}${alert.ack.note ? `: ${alert.ack.note}` : ""}`]);
   if (alert.held_back) rows.push(["Told", "no: it was over the rate of alerts, so no receiver got it"]);
-  rows.push(["Number, for ml-ids alerts ack", alert.id]);
+  rows.push(["Number (for alerts ack)", alert.id]);
   return rows;
 }
 
