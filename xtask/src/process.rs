@@ -12,10 +12,18 @@ use anyhow::{Context as _, bail};
 
 use crate::workspace;
 
-/// `cargo` in the repository's root.
+/// `cargo` in the repository's root, as if it was started by hand. What `cargo xtask` knows of its own package stays behind: a
+/// build script that is run again when that changes (ring's) would have half of the agent compiled each time anew.
 pub(crate) fn cargo<const N: usize>(arguments: [&str; N]) -> Command {
     let mut command = Command::new("cargo");
     command.args(arguments).current_dir(workspace::root());
+    for (name, _) in env::vars_os() {
+        let own =
+            name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"));
+        if own {
+            command.env_remove(name);
+        }
+    }
     command
 }
 
