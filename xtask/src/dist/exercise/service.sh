@@ -13,7 +13,7 @@ check 'it starts, confined, and is healthy' answers
 [ "$(state Seccomp)" = 2 ] || fail 'its system calls are not filtered'
 if ml-ids run --help | grep -q -- --keep-privileges; then
     user=$(id -u ml-ids)
-    check 'it has become its user' [ "$(state Uid | tr -s '[:space:]' ' ')" = "$user $user $user $user" ]
+    check 'it has become its user' [ "$(state Uid | tr '\t' ' ')" = "$user $user $user $user" ]
     check 'it has no capabilities' [ "$(state CapEff)" = 0000000000000000 ]
 fi
 check 'its log is where the configuration says' test -e /var/log/ml-ids/eve.json
