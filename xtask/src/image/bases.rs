@@ -12,7 +12,8 @@ use anyhow::{Context as _, bail, ensure};
 use super::{BASE, engine::Engine};
 use crate::{process, setup, workspace};
 
-const RUST: &str = "rust:1.95-bookworm";
+/// What the stage with the compiler starts from.
+pub(super) const RUST: &str = "rust:1.95-bookworm";
 const SUITE: &str = "bookworm";
 const MIRROR: &str = "http://deb.debian.org/debian";
 const SOURCES: &str = "deb http://deb.debian.org/debian bookworm main\n\

@@ -28,11 +28,12 @@ const BASE: &str = "debian:bookworm-slim";
 const BUILDER: &str = "ml-ids-builder";
 const BUILT: &str = "\
 FROM debian:bookworm-slim
-RUN apt-get update && apt-get install --yes --no-install-recommends binutils libcap2-bin
+RUN apt-get update && apt-get install --yes --no-install-recommends binutils ca-certificates libcap2-bin
 COPY ml-ids /out/ml-ids
-RUN objcopy --strip-debug /out/ml-ids && setcap cap_bpf,cap_net_admin,cap_perfmon=p /out/ml-ids
+RUN objcopy --strip-debug /out/ml-ids && cat /usr/share/ca-certificates/mozilla/*.crt > /out/ca-certificates.crt \\
+    && setcap cap_bpf,cap_net_admin,cap_perfmon=p /out/ml-ids
 ";
-/// Most that the sensor may add to its base, in bytes.
+/// Most that the image may add to its base, in bytes.
 const OWN_LIMIT: u64 = 60_000_000;
 
 /// What to do.
@@ -73,7 +74,7 @@ pub(crate) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     for (what, time) in times {
         println!("{what:<14} {:>7.1} s", time.as_secs_f64());
     }
-    ensure!(weight < OWN_LIMIT, "the sensor is {weight} bytes in the image, more than {OWN_LIMIT}");
+    ensure!(weight < OWN_LIMIT, "the image adds {weight} bytes to {BASE}, more than {OWN_LIMIT}");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -86,6 +87,8 @@ fn build(engine: &Engine, arguments: &Arguments) -> anyhow::Result<()> {
     if let Some(program) = &arguments.program {
         built(engine, program)?;
         command.args(["--build-context", &format!("builder=docker-image://{BUILDER}")]);
+        // Looked up although no stage that is built starts from it.
+        command.args(["--build-context", &format!("{}=docker-image://{BASE}", bases::RUST)]);
     }
     process::visible(command.arg(workspace::root()))
 }
@@ -101,7 +104,7 @@ fn built(engine: &Engine, program: &Path) -> anyhow::Result<()> {
     process::visible(command.arg(folder))
 }
 
-/// Prints what the image weighs. Returns what the sensor does, in bytes.
+/// Prints what the image weighs. Returns what it adds to its base, in bytes.
 fn sizes(engine: &Engine) -> anyhow::Result<u64> {
     let size = |image: &str| -> anyhow::Result<u64> {
         let printed = engine.said(&["image", "inspect", "--format", "{{.Size}}", image])?;
@@ -129,7 +132,7 @@ fn sizes(engine: &Engine) -> anyhow::Result<u64> {
         megabytes(whole.saturating_sub(base)),
         megabytes(binary)
     );
-    Ok(binary)
+    Ok(whole.saturating_sub(base))
 }
 
 fn timed<T>(
