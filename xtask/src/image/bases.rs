@@ -33,10 +33,41 @@ COPY --from=toolchain lib /usr/local/rustup/toolchains/host/lib
 RUN rustup default host && cargo --version
 ";
 
-/// Makes sure of Debian, and of Rust if it is built with.
-pub(super) fn provide(engine: &Engine, builds: bool) -> anyhow::Result<()> {
-    let all = [(BASE, debian as fn(&Engine) -> anyhow::Result<()>), (RUST, rust)];
-    for (image, make) in all.into_iter().take(if builds { 2 } else { 1 }) {
+/// What the images of `deploy/compose` start from, or are.
+const PYTHON: &str = "python:3.12-slim-bookworm";
+const PROMETHEUS: &str = "prom/prometheus:v3.5.0";
+const ALERTMANAGER: &str = "prom/alertmanager:v0.28.1";
+
+/// All that are started from.
+pub(super) const ALL: [&str; 5] = [BASE, RUST, PYTHON, PROMETHEUS, ALERTMANAGER];
+
+/// Debian's Python 3.11, into which packages may be installed as into the official image's.
+const PYTHON_RECIPE: &str = "\
+FROM debian:bookworm-slim
+RUN apt-get update && apt-get install --yes --no-install-recommends ca-certificates python-is-python3 python3-pip \\
+    && rm -rf /var/lib/apt/lists/* /usr/lib/python3*/EXTERNALLY-MANAGED
+COPY --from=certificates ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+ENV PIP_CERT=/etc/ssl/certs/ca-certificates.crt
+";
+/// Debian's older version; its options are the same.
+const PROMETHEUS_RECIPE: &str = "\
+FROM debian:bookworm-slim
+RUN apt-get update && apt-get install --yes --no-install-recommends prometheus && rm -rf /var/lib/apt/lists/* \\
+    && install --directory --owner nobody /prometheus
+USER nobody
+ENTRYPOINT [\"prometheus\"]
+";
+const ALERTMANAGER_RECIPE: &str = "\
+FROM debian:bookworm-slim
+RUN apt-get update && apt-get install --yes --no-install-recommends prometheus-alertmanager && rm -rf /var/lib/apt/lists/* \\
+    && install --directory --owner nobody /alertmanager
+USER nobody
+ENTRYPOINT [\"prometheus-alertmanager\"]
+";
+
+/// Makes sure that these are there.
+pub(super) fn provide(engine: &Engine, images: &[&str]) -> anyhow::Result<()> {
+    for &image in images {
         if engine.said(&["image", "inspect", image]).is_ok() || engine.said(&["pull", "--quiet", image]).is_ok() {
             continue;
         }
@@ -46,9 +77,25 @@ pub(super) fn provide(engine: &Engine, builds: bool) -> anyhow::Result<()> {
             );
         }
         eprintln!("{image} cannot be pulled; making it here");
-        make(engine)?;
+        match image {
+            BASE => debian(engine)?,
+            RUST => rust(engine)?,
+            PYTHON => by_recipe(engine, image, PYTHON_RECIPE)?,
+            PROMETHEUS => by_recipe(engine, image, PROMETHEUS_RECIPE)?,
+            ALERTMANAGER => by_recipe(engine, image, ALERTMANAGER_RECIPE)?,
+            _ => bail!("there is no recipe for {image}"),
+        }
     }
     Ok(())
+}
+
+/// Builds from a recipe that may copy this machine's certificates.
+fn by_recipe(engine: &Engine, image: &str, recipe: &str) -> anyhow::Result<()> {
+    let folder = workspace::target().join("xtask/base-image");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    fs::write(folder.join("Dockerfile"), recipe)?;
+    let mut command = engine.docker(&["build", "--network", "host", "--progress", "plain", "--tag", image]);
+    process::visible(command.args(["--build-context", "certificates=/etc/ssl/certs"]).arg(&folder))
 }
 
 fn debian(engine: &Engine) -> anyhow::Result<()> {

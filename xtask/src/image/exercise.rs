@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -14,9 +14,11 @@ use super::{TAG, engine::Engine};
 use crate::{process, workspace};
 
 /// The sensor's side and the other.
-const NAMESPACES: [&str; 2] = ["ml-ids-image", "ml-ids-image-peer"];
-const WIRE: [&str; 2] = ["image0", "image1"];
-const ADDRESSES: [&str; 2] = ["10.88.0.1", "10.88.0.2"];
+pub(super) const NAMESPACES: [&str; 2] = ["ml-ids-image", "ml-ids-image-peer"];
+/// Its ends.
+pub(super) const WIRE: [&str; 2] = ["image0", "image1"];
+/// And what they are called.
+pub(super) const ADDRESSES: [&str; 2] = ["10.88.0.1", "10.88.0.2"];
 const CONTAINER: &str = "ml-ids-image";
 /// Connections that are made.
 const CONNECTIONS: u32 = 10;
@@ -26,12 +28,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const END: Duration = Duration::from_secs(5);
 
 /// Removes the namespaces, and all that is in them, whatever happens.
-struct Network {
+pub(super) struct Network {
     server: Option<Child>,
 }
 
 impl Network {
-    fn make() -> anyhow::Result<Self> {
+    pub(super) fn make() -> anyhow::Result<Self> {
         let network = Self { server: None };
         network.remove();
         for namespace in NAMESPACES {
@@ -60,12 +62,12 @@ impl Network {
     }
 
     /// A web server on the other side.
-    fn serve(&mut self, folder: &Path) -> anyhow::Result<()> {
+    pub(super) fn serve(&mut self, folder: &Path) -> anyhow::Result<()> {
         let mut server = inside(1, "python3");
         server.args(["-m", "http.server", "8080", "--bind", ADDRESSES[1], "--directory"]).arg(folder);
         self.server = Some(server.stdout(Stdio::null()).stderr(Stdio::null()).spawn().context("cannot start python3")?);
         let address = format!("http://{}:8080/", ADDRESSES[1]);
-        until("the web server answers", || Ok(fetch(&address).is_some()))
+        until("the web server answers", PATIENCE, || Ok(fetch(&address).is_some()))
     }
 
     fn remove(&self) {
@@ -145,7 +147,8 @@ impl<'a> Container<'a> {
     }
 
     fn attached(&self) -> anyhow::Result<Duration> {
-        let ready = until("the sensor is ready", || Ok(fetch("http://127.0.0.1:8000/health/ready").is_some()));
+        let ready =
+            until("the sensor is ready", PATIENCE, || Ok(fetch("http://127.0.0.1:8000/health/ready").is_some()));
         ready.with_context(|| self.said())?;
         Ok(self.started.elapsed())
     }
@@ -156,7 +159,7 @@ impl<'a> Container<'a> {
             let body = fetch("http://127.0.0.1:8000/health").context("/health does not answer")?;
             serde_json::from_str(&body).context("/health is not JSON")
         };
-        until("every connection is judged", || {
+        until("every connection is judged", PATIENCE, || {
             judged = number(&health()?, "scored").unwrap_or(0);
             Ok(judged >= u64::from(CONNECTIONS))
         })
@@ -166,7 +169,7 @@ impl<'a> Container<'a> {
 
     fn is_healthy(&self) -> anyhow::Result<String> {
         let mut state = String::new();
-        until("Docker finds it healthy", || {
+        until("Docker finds it healthy", PATIENCE, || {
             state = self.engine.said(&["inspect", "--format", "{{.State.Health.Status}}", CONTAINER])?;
             Ok(state.trim() == "healthy")
         })
@@ -202,15 +205,16 @@ impl Drop for Container<'_> {
 
 /// What the sensor writes lands outside of the container.
 fn in_the_folder(logs: &Path) -> anyhow::Result<String> {
-    let file: PathBuf = logs.join("negative_predictions.log");
-    let mut lines = 0;
-    until("verdicts are in the mounted folder", || {
-        let both = ["negative_predictions.log", "positive_predictions.log"].map(|name| logs.join(name));
-        lines = both.iter().filter_map(|file| fs::read_to_string(file).ok()).map(|text| text.lines().count()).sum();
-        Ok(lines >= CONNECTIONS as usize)
-    })
-    .with_context(|| format!("{lines} lines beside {}", file.display()))?;
-    Ok(format!("{lines} verdicts in the mounted folder"))
+    let most = CONNECTIONS as usize;
+    until("verdicts are in the mounted folder", PATIENCE, || Ok(verdicts(logs) >= most))
+        .with_context(|| format!("{} lines in {}", verdicts(logs), logs.display()))?;
+    Ok(format!("{} verdicts in the mounted folder", verdicts(logs)))
+}
+
+/// Lines of both logs of verdicts.
+pub(super) fn verdicts(logs: &Path) -> usize {
+    let both = ["negative_predictions.log", "positive_predictions.log"].map(|name| logs.join(name));
+    both.iter().filter_map(|file| fs::read_to_string(file).ok()).map(|text| text.lines().count()).sum()
 }
 
 /// The number under a key, wherever it stands.
@@ -226,7 +230,7 @@ fn number(value: &serde_json::Value, key: &str) -> Option<u64> {
 }
 
 /// The body of an answer of 200, asked for on the sensor's side.
-fn fetch(address: &str) -> Option<String> {
+pub(super) fn fetch(address: &str) -> Option<String> {
     process::stdout(inside(0, "curl").args(["--silent", "--fail", "--max-time", "5", address]))
 }
 
@@ -240,8 +244,13 @@ fn ip(arguments: &[&str]) -> anyhow::Result<()> {
     process::visible(Command::new("ip").args(arguments))
 }
 
-fn until(what: &str, mut holds: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+/// Waits until something holds, but not longer than that.
+pub(super) fn until(
+    what: &str,
+    patience: Duration,
+    mut holds: impl FnMut() -> anyhow::Result<bool>,
+) -> anyhow::Result<()> {
+    let deadline = Instant::now() + patience;
     while Instant::now() < deadline {
         if holds()? {
             return Ok(());

@@ -5,6 +5,7 @@
 //! registry can be reached, the base images are made of Debian's packages and this machine's Rust ([`bases`]).
 
 mod bases;
+mod compose;
 mod engine;
 mod exercise;
 
@@ -48,6 +49,9 @@ pub(crate) struct Arguments {
     /// Put this release build of the sensor, made for Debian 12 or older, into the image instead of building one
     #[arg(long, value_name = "FILE", conflicts_with_all = ["no_build", "stage"])]
     program: Option<PathBuf>,
+    /// Then bring up all of deploy/compose and use it: registry, store, metrics, alerts
+    #[arg(long, conflicts_with = "stage")]
+    compose: bool,
 }
 
 /// Builds the image, then tries it out.
@@ -59,23 +63,37 @@ pub(crate) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let mut weight = 0;
     if !arguments.no_build {
         let engine = timed(&mut times, "start Docker", || Engine::start(None))?;
-        timed(&mut times, "base images", || bases::provide(&engine, arguments.program.is_none()))?;
+        timed(&mut times, "base images", || bases::provide(&engine, bases_of(arguments)))?;
         timed(&mut times, "build", || build(&engine, arguments))?;
         if arguments.stage.is_some() {
             return Ok(ExitCode::SUCCESS);
         }
         weight = sizes(&engine)?;
     }
+    if arguments.compose {
+        let engine = Engine::start(None)?;
+        timed(&mut times, "build compose", || compose::build(&engine))?;
+    }
     // In a namespace of its own: the sensor watches the network that Docker runs in.
     let seen = timed(&mut times, "exercise", exercise::run)?;
     for line in seen {
         println!("{line}");
+    }
+    if arguments.compose {
+        for line in timed(&mut times, "compose", compose::run)? {
+            println!("compose: {line}");
+        }
     }
     for (what, time) in times {
         println!("{what:<14} {:>7.1} s", time.as_secs_f64());
     }
     ensure!(weight < OWN_LIMIT, "the image adds {weight} bytes to {BASE}, more than {OWN_LIMIT}");
     Ok(ExitCode::SUCCESS)
+}
+
+/// A program that is there needs no compiler.
+fn bases_of(arguments: &Arguments) -> &'static [&'static str] {
+    if arguments.program.is_some() { &[BASE] } else { &[BASE, bases::RUST] }
 }
 
 fn build(engine: &Engine, arguments: &Arguments) -> anyhow::Result<()> {

@@ -58,6 +58,11 @@ pub(crate) fn browser() -> anyhow::Result<()> {
     axe::provide()
 }
 
+/// Provides a client of MLflow.
+pub(crate) fn registry_client() -> anyhow::Result<()> {
+    python::provide_mlflow()
+}
+
 /// Provides what the tests need.
 pub(crate) fn test_tools() -> anyhow::Result<()> {
     tools::provide()?;
