@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -113,7 +113,52 @@ pub(super) fn run() -> anyhow::Result<Vec<String>> {
     seen.push(in_the_folder(&logs)?);
     seen.push(container.is_healthy()?);
     seen.push(container.stop()?);
+    drop(container);
+    seen.push(pins(&engine, &scratch)?);
     Ok(seen)
+}
+
+/// As root with `--pin`: the sensor becomes its user, its programs go on when it has ended, and are removed by hand.
+fn pins(engine: &Engine, scratch: &Path) -> anyhow::Result<String> {
+    let bpffs = BpfFs::mount(scratch.join("bpffs"))?;
+    let volume = format!("{}:/sys/fs/bpf", bpffs.0.display());
+    let interface = format!("CIC_INTERFACE={}", WIRE[0]);
+    let mut root = vec!["--network", "host", "--user", "0", "--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL"];
+    for capability in ["BPF", "NET_ADMIN", "PERFMON", "CHOWN", "DAC_OVERRIDE", "SETUID", "SETGID", "SETPCAP"] {
+        root.extend(["--cap-add", capability]);
+    }
+    root.extend(["--volume", &volume, "--env", &interface]);
+    let own = ["--tmpfs", "/var/lib/ml-ids:uid=65532,gid=65532", "--tmpfs", "/app/logs:uid=65532,gid=65532"];
+    engine.said(&[&["run", "--detach", "--name", CONTAINER], &root[..], &own, &[TAG, "run", "--pin"]].concat())?;
+    let container = Container { engine, started: Instant::now() };
+    container.attached()?;
+    let user = engine.said(&["top", CONTAINER, "-eo", "pid,uid"])?;
+    ensure!(user.split_whitespace().last() == Some("65532"), "the sensor has not become its user: {user}");
+    container.stop()?;
+    let left = || fs::read_dir(bpffs.0.join("ml-ids")).map_or(0, Iterator::count);
+    ensure!(left() > 0, "nothing is left of what was pinned");
+    drop(container);
+    engine.said(&[&["run", "--rm"], &root[..], &[TAG, "unpin"]].concat())?;
+    ensure!(left() == 0, "`ml-ids unpin` leaves something pinned");
+    Ok("as root with --pin: it becomes user 65532, its programs go on without it, `unpin` removes them".to_owned())
+}
+
+/// A BPF file system of the exercise's own.
+struct BpfFs(PathBuf);
+
+impl BpfFs {
+    fn mount(folder: PathBuf) -> anyhow::Result<Self> {
+        fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        process::visible(Command::new("mount").args(["-t", "bpf", "-o", "mode=0700", "bpf"]).arg(&folder))?;
+        Ok(Self(folder))
+    }
+}
+
+impl Drop for BpfFs {
+    fn drop(&mut self) {
+        // A container that still runs keeps it for itself.
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
 }
 
 /// What needs no capability must start where none is granted.
