@@ -30,16 +30,16 @@ enum Way {
     Parsed,
     /// Against an agent.
     Agent,
+    /// Until it listens, in the laboratory; then it is ended, and ends well.
+    Served,
+    /// Where a sensor with `--pin` has been and nobody else's pins are.
+    Unpinned,
 }
 
 /// Examples that are only parsed, by what stands in them, and why.
-const ONLY_PARSED: [(&str, &str); 6] = [
+const ONLY_PARSED: [(&str, &str); 2] = [
     ("mlflow:", "needs an MLflow server; registry.rs speaks to a real one"),
     ("s3://", "needs an S3 service; registry.rs speaks to a real one"),
-    ("ml-ids serve", "serves until it is ended; agent.rs starts it in most other tests"),
-    ("ml-ids unpin", "would take the pins of this machine's own sensor; restart.rs pins and unpins elsewhere"),
-    ("ml-ids top", "needs a terminal; it has tests of its own"),
-    ("ml-ids demo", "replays for minutes; it has tests of its own"),
 ];
 
 /// One example: the command that has it, and its line.
@@ -56,9 +56,15 @@ impl Example {
             Way::Parsed
         } else if line.starts_with("ml-ids run") {
             Way::Dry
-        } else if ["ml-ids alerts", "ml-ids block", "ml-ids health", "curl"].iter().any(|start| line.starts_with(start))
+        } else if ["ml-ids alerts", "ml-ids block", "ml-ids health", "ml-ids top", "curl"]
+            .iter()
+            .any(|start| line.starts_with(start))
         {
             Way::Agent
+        } else if ["ml-ids serve", "ml-ids demo"].iter().any(|start| line.starts_with(start)) {
+            Way::Served
+        } else if line.starts_with("ml-ids unpin") {
+            Way::Unpinned
         } else {
             Way::AsItIs
         }
@@ -197,6 +203,60 @@ fn what_run_would_do_is_told_for_each_of_its_examples() -> Result<()> {
 }
 
 #[test]
+fn what_serves_listens_and_ends_when_it_is_told_to() -> Result<()> {
+    let Some(mut lab) = Lab::build()? else { return Ok(()) };
+    let (_scratch, home) = folder("help-served")?;
+    let certificate = "openssl req -x509 -nodes -days 2 -subj /CN=sensor -newkey ec -pkeyopt ec_paramgen_curve:P-256 \
+                       -keyout key.pem -out cert.pem 2>/dev/null && chmod 600 key.pem token && cp capture.pcap mine.pcap";
+    agent::run(&mut shell(&home, certificate)?, b"", SLOW)?.expect(0)?;
+    let mut count = 0;
+    for example in every_example()?.iter().filter(|example| example.way() == Way::Served) {
+        let line = example.line.replace("/tmp/demo", &home.join("demo").to_string_lossy());
+        let folder = binary()?.parent().context("the program is in no folder")?.to_owned();
+        let script = format!(
+            "cd {}; export PATH={}:$PATH ML_IDS_STATE_DIR={} RUST_LOG=info; exec {line}",
+            home.display(),
+            folder.display(),
+            home.join("state").display()
+        );
+        lab.start(Side::Server, "served", &["bash", "-c", &script], &[])?;
+        let code = if line.contains("--once") {
+            lab.wait("served", SLOW)?
+        } else {
+            lab.wait_for_log("served", "listening on http")?;
+            lab.stop("served", libc::SIGTERM)?
+        };
+        ensure!(code == Some(0), "`{line}` of `{} --help` ended with {code:?}:\n{}", example.of, lab.log("served"));
+        count += 1;
+    }
+    ensure!(count > 6, "only {count}");
+    Ok(())
+}
+
+#[test]
+fn what_is_pinned_is_unpinned() -> Result<()> {
+    let Some(lab) = Lab::build()? else { return Ok(()) };
+    let (_scratch, home) = folder("help-unpin")?;
+    for example in every_example()?.iter().filter(|example| example.way() == Way::Unpinned) {
+        // A place for pins that nobody else sees, at the two that the examples name.
+        let line = &example.line;
+        let pins = if line.contains("--pin-dir") { "--pin-dir /run/bpf/sensor" } else { "" };
+        let script = format!(
+            "mount -t tmpfs tmpfs /run; mkdir /run/bpf; mount -t bpf bpf /run/bpf; mount -t bpf bpf /sys/fs/bpf
+             ml-ids run -i {SERVER_IF} --pin {pins} --log-dir logs --keep-privileges & sensor=$!
+             for _ in $(seq 300); do curl -sf 127.0.0.1:8000/health/ready && break; sleep 0.1; done
+             kill $sensor; wait $sensor
+             {line}"
+        );
+        fs::write(home.join("unpin.sh"), format!("set -e\n{script}"))?;
+        let ended = lab.within(Side::Server, || succeed(&home, example, "unshare --mount bash unpin.sh"))?;
+        let text = ended.text()?;
+        ensure!(text.contains("ready") && !text.contains("nothing"), "{line}: {text}{}", ended.stderr);
+    }
+    Ok(())
+}
+
+#[test]
 fn examples_that_speak_to_an_agent_are_understood_by_one() -> Result<()> {
     let Some(mut lab) = Lab::build()? else { return Ok(()) };
     let (_scratch, home) = folder("help-agent")?;
@@ -226,12 +286,25 @@ fn with_an_agent(lab: &mut Lab, home: &Path, bpffs: &Path) -> Result<()> {
         let line = example.line.replace("--db /var/lib/ml-ids/alerts.db", &format!("--db {}", database.display()));
         // What is unblocked has to be blocked before.
         let before = if line.contains("block rm") { line.replace("block rm", "block add") } else { "true".to_owned() };
+        // A terminal of its own, at which somebody looks for a moment.
+        let line = if line.starts_with("ml-ids top") {
+            let line = line.replace("127.0.0.1:8001", "127.0.0.1:8000");
+            format!("(sleep 1; printf q) | script --quiet --return --command '{line}' /dev/null")
+        } else {
+            line
+        };
         let line = format!("export ML_IDS_BPFFS={bpffs}\n{before}\n{line}");
         if line.contains(" 1790000000000000") || line.contains("https://sensor.example") {
             // There is no such alert, and no such host: what is said of that shows that all else was understood.
             let ended = lab.within(Side::Server, || agent::run(&mut shell(home, &line)?, b"", SLOW))?;
-            let expected = if line.contains("https://") { "no answer" } else { "there is no alert 1790000000000000" };
-            ensure!(ended.code == Some(1) && ended.stderr.contains(expected), "{line}: {ended:?}");
+            // At a terminal both are one.
+            let said = format!("{}{}", ended.text()?, ended.stderr);
+            let expected = match (line.contains("ml-ids top"), line.contains("https://")) {
+                (true, _) => "no agent answers",
+                (_, true) => "no answer",
+                _ => "there is no alert 1790000000000000",
+            };
+            ensure!(ended.code == Some(1) && said.contains(expected), "{line}: {ended:?}");
             continue;
         }
         lab.within(Side::Server, || succeed(home, example, &line))?;

@@ -31,6 +31,7 @@ pub(super) fn build(engine: &Engine) -> anyhow::Result<()> {
     bases::provide(engine, &bases::ALL)?;
     for (tag, folder) in OWN {
         let mut command = engine.docker(&["build", "--network", "host", "--progress", "plain", "--tag", tag]);
+        command.args(["--build-context", "training=training"]);
         process::visible(command.arg(workspace::root().join(FOLDER).join(folder)))?;
     }
     Ok(())
