@@ -133,6 +133,11 @@ impl SinkArgs {
     }
 }
 
+/// What is wrong with the first of the addresses in a text that is none. Never says what stands in it.
+pub(super) fn mistake(text: &str) -> Option<AddressError> {
+    addresses(text).into_iter().find_map(|address| address.parse::<SinkAddress>().err())
+}
+
 /// The addresses in a text, with blanks or commas between them. A comma that no address follows is part of one, as in
 /// `?types=alert,flow`.
 fn addresses(text: &str) -> Vec<&str> {

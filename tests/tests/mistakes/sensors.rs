@@ -111,6 +111,16 @@ pub(crate) const MISTAKES: &[Mistake] = &[
         ..Mistake::USUAL
     },
     Mistake {
+        title: "Mistakes in the configuration file",
+        did: "An option whose name is misspelt, a value in the wrong unit, and a sink whose address is of no kind that there is.",
+        setup: "printf '[run]\\nlog-dirr = \"/var/log/ids\"\\nlog-rotate-age = \"3 parsecs\"\\n\
+                sink = [\"syslog://10.0.0.9\"]\\n' > ids.toml",
+        command: "ml-ids config check ids.toml",
+        ends: Ends::With(2),
+        means: "Each is named with its line, all at once. `ml-ids config example` prints all options as they are written.",
+        ..Mistake::USUAL
+    },
+    Mistake {
         title: "A misspelt option",
         did: "An option that there is not.",
         command: "ml-ids run --interfaces eth0",

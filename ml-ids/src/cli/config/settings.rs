@@ -14,6 +14,7 @@ use super::{
     },
     problem::Problem,
 };
+use crate::cli::sinks;
 
 /// One option that the file sets.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -201,6 +202,12 @@ impl<'a> Reading<'a> {
             let hidden = is_address(arg) || values.iter().any(|value| value.contains("://"));
             let reason = if hidden { NO_ADDRESS.to_owned() } else { reason };
             return self.complain(value.span().start, format!("{long}: {reason}"));
+        }
+        // Not its parser's: clap would show the address, and with it what may be secret.
+        if long == "sink"
+            && let Some(error) = values.iter().find_map(|value| sinks::mistake(value))
+        {
+            return self.complain(value.span().start, format!("{long}: {error}"));
         }
         self.settings.push(Setting { section: path.to_vec(), long: long.to_owned(), values, line });
     }

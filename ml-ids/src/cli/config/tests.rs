@@ -255,6 +255,7 @@ fn every_mistake_is_named_with_its_line_and_what_was_meant() {
             "[run]\nsink = ['nats://u:hunter2@h']",
             "2: sink holds a login, which does not belong in this file; set the variable ML_IDS_SINKS",
         ),
+        ("[run]\nsink = ['stdout', 'syslog://hunter2.example']", "2: sink: there is no sink for syslog://"),
         ("mlflow-tracking-uri = 'https://u:hunter2@h'", "holds a login"),
         ("[config]\n", "1: [config]: this command takes nothing from the file"),
         ("[run]\ndry-run = true", "2: there is no option dry-run"),
