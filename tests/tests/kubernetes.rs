@@ -1,7 +1,13 @@
 //! Events name the pods of both ends, as an API server tells of them: before it is there, while it changes its mind, cuts
-//! connections and forgets its history, and when it is away again. Capture goes on through all of it.
+//! connections and forgets its history, and when it is away again; after that it wants another token. Capture goes on through
+//! all of it.
 
-use std::{fs, io::Write as _, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use ml_ids_tests::{
@@ -14,6 +20,8 @@ use serde_json::{Value, json};
 /// Longest wait for what takes seconds on an idle machine.
 const SOON: Duration = Duration::from_secs(60);
 const TOKEN: &str = "a-token-for-tests";
+/// The one that takes its place: those of service accounts last an hour.
+const LATER_TOKEN: &str = "another-token-for-tests";
 const NODE: &str = "worker-1";
 const PORT: &str = "6443";
 
@@ -26,6 +34,7 @@ impl Cluster {
         fs::create_dir(&folder)?;
         fs::write(folder.join("changes.jsonl"), "")?;
         fs::write(folder.join("token"), TOKEN)?;
+        let certificate = certificates(lab, &folder)?;
         let cluster = Self(folder);
         cluster.list("pods.json")?;
         let token = cluster.0.join("token");
@@ -33,7 +42,10 @@ impl Cluster {
             "apiVersion": "v1",
             "kind": "Config",
             "current-context": "test",
-            "clusters": [{ "name": "test", "cluster": { "server": format!("http://127.0.0.1:{PORT}") } }],
+            "clusters": [{
+                "name": "test",
+                "cluster": { "server": format!("https://127.0.0.1:{PORT}"), "certificate-authority": certificate },
+            }],
             "users": [{ "name": "sensor", "user": { "tokenFile": token } }],
             "contexts": [{ "name": "test", "context": { "cluster": "test", "user": "sensor" } }],
         });
@@ -58,12 +70,28 @@ impl Cluster {
         Ok(fs::File::options().append(true).open(self.0.join("changes.jsonl"))?.write_all(&text)?)
     }
 
-    fn start(&self, lab: &mut Lab) -> Result<()> {
+    fn start(&self, lab: &mut Lab, token: &str) -> Result<()> {
         let [script, folder] =
             [&fixture("kubernetes/api_server.py"), &self.0].map(|path| path.to_string_lossy().into_owned());
-        let argv = ["python3", &script, &folder, PORT, TOKEN, NODE];
+        let argv = ["python3", &script, &folder, PORT, token, NODE];
         lab.start_group(Side::Server, "api-server", &argv, &[])
     }
+}
+
+/// Makes an authority, and a certificate of it for the server. Returns the authority's file.
+fn certificates(lab: &Lab, folder: &Path) -> Result<String> {
+    let place = |name: &str| folder.join(name).to_string_lossy().into_owned();
+    let (authority, authority_key) = (place("ca.pem"), place("ca-key.pem"));
+    let (certificate, key) = (place("cert.pem"), place("key.pem"));
+    let new =
+        ["openssl", "req", "-x509", "-nodes", "-days", "2", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"];
+    let own = ["-subj", "/CN=authority", "-keyout", &authority_key, "-out", &authority];
+    lab.succeed(Side::Server, &[&new[..], &own].concat())?;
+    let names = ["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=CA:FALSE"];
+    let signed = ["-subj", "/CN=kubernetes", "-CA", &authority, "-CAkey", &authority_key];
+    let files = ["-keyout", &key, "-out", &certificate];
+    lab.succeed(Side::Server, &[&new[..], &signed, &names, &files].concat())?;
+    Ok(authority)
 }
 
 /// What the newest flow from one host of the laboratory to the other says of pods, after a scan of some ports.
@@ -106,7 +134,7 @@ fn events_name_the_pods_of_both_ends_and_the_api_server_may_come_and_go() -> Res
     ensure!(sensor::health(&lab)?["status"] == "healthy", "{}", sensor::health(&lab)?);
     ensure!(end(&lab, "101-120", "dest")? == Value::Null, "a name from nowhere");
 
-    cluster.start(&mut lab)?;
+    cluster.start(&mut lab, TOKEN)?;
     let known = |lab: &Lab| !notes(lab).contains("names of the pods");
     wait_until(SOON, || known(&lab)).with_context(|| format!("{}\n{}", notes(&lab), lab.log("api-server")))?;
     let web = json!({
@@ -143,6 +171,11 @@ fn events_name_the_pods_of_both_ends_and_the_api_server_may_come_and_go() -> Res
     ensure!(renamed(&lab, "501-520")?, "the name is gone with the server");
     let metrics = lab.get("http://127.0.0.1:8000/metrics")?;
     ensure!(metrics.contains("ml_ids_kubernetes_up_to_date 0"), "{metrics}");
+
+    // Another token: the file is read again, by whom the sensor has become. A client may keep it for a minute.
+    fs::write(cluster.0.join("token"), LATER_TOKEN)?;
+    cluster.start(&mut lab, LATER_TOKEN)?;
+    wait_until(SOON * 2, || known(&lab)).with_context(|| format!("{}\n{}", notes(&lab), lab.log("api-server")))?;
     sensor::stop(&mut lab, libc::SIGTERM)
 }
 

@@ -1,9 +1,11 @@
-"""Answers list and watch of pods on a port of localhost as an API server does, from a folder: `pods.json` is the list, each line
-of `changes.jsonl`, which may grow, an event of the watch. A line of type CUT breaks the connection; this and errors happen once."""
+"""Answers list and watch of pods on a port of localhost as an API server does, by TLS, from a folder: `pods.json` is the list, each
+line of `changes.jsonl`, which may grow, an event of the watch. A line of type CUT breaks the connection; this and errors happen
+once. `cert.pem` and `key.pem` say who it is."""
 
 import http.server
 import json
 import pathlib
+import ssl
 import sys
 import time
 import urllib.parse
@@ -79,4 +81,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 http.server.ThreadingHTTPServer.daemon_threads = True
-http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
+server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+server.socket = context.wrap_socket(server.socket, server_side=True)
+server.serve_forever()

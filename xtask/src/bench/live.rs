@@ -22,7 +22,7 @@ const NAME: &str = "live";
 /// What their names begin with.
 const NAMESPACES: &str = "mlids-bench";
 /// Seconds of each load.
-const SECONDS: f64 = 5.0;
+const SECONDS: f64 = 10.0;
 /// Clock ticks a second, as `/proc` counts CPU time.
 pub(super) const TICKS: f64 = 100.0;
 
@@ -36,17 +36,33 @@ struct Load {
     max_flows: &'static str,
 }
 
+const SMALL_TABLE: &str = "16384";
 const TABLE: &str = "131072";
 const LARGE_TABLE: &str = "1048576";
 const STEADY: &str = "1000000000";
 
-const LOADS: [Load; 8] = [
+const LOADS: [Load; 11] = [
+    Load { name: "1,000 flows, 10,000/s", flows: "1000", packets: STEADY, rate: Some("10000"), max_flows: SMALL_TABLE },
     Load { name: "10,000 flows, 50,000/s", flows: "10000", packets: STEADY, rate: Some("50000"), max_flows: TABLE },
     Load { name: "10,000 flows, 100,000/s", flows: "10000", packets: STEADY, rate: Some("100000"), max_flows: TABLE },
     Load { name: "10,000 flows, 200,000/s", flows: "10000", packets: STEADY, rate: Some("200000"), max_flows: TABLE },
     Load { name: "10,000 flows, 400,000/s", flows: "10000", packets: STEADY, rate: Some("400000"), max_flows: TABLE },
     Load { name: "10,000 flows, all that goes", flows: "10000", packets: STEADY, rate: None, max_flows: TABLE },
     // In the loads above no flow ends while it is measured; here the agent has a verdict to give for every twentieth packet.
+    Load {
+        name: "flows of 20 packets, 500 ending a second, 10,000/s",
+        flows: "500",
+        packets: "20",
+        rate: Some("10000"),
+        max_flows: TABLE,
+    },
+    Load {
+        name: "flows of 20 packets, 2,500 ending a second, 50,000/s",
+        flows: "2500",
+        packets: "20",
+        rate: Some("50000"),
+        max_flows: TABLE,
+    },
     Load {
         name: "flows of 20 packets, 10,000 ending a second, 200,000/s",
         flows: "10000",
