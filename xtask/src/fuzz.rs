@@ -1,5 +1,5 @@
-//! `cargo xtask fuzz`: long runs. Guided by coverage (cargo-fuzz) where a nightly toolchain is there, else by the stable runner
-//! that the tests use as well. The targets are the same (`tests/fuzz/targets`).
+//! `cargo xtask fuzz`: long runs, guided by coverage (cargo-fuzz). `--stable` takes the runner of the tests instead, which makes
+//! inputs without looking at coverage. The targets are the same (`tests/fuzz/targets`).
 
 use std::process::{Command, ExitCode};
 
@@ -19,7 +19,7 @@ pub(crate) struct Arguments {
     /// For how long, each
     #[arg(long, default_value_t = 300)]
     seconds: u64,
-    /// Use the stable runner even if a nightly toolchain is there
+    /// Use the runner of the tests, which needs no instrumented build
     #[arg(long)]
     stable: bool,
     /// Print the targets and end
@@ -42,10 +42,7 @@ pub(crate) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Some(target) => vec![target.clone()],
         None => targets()?,
     };
-    let guided = !arguments.stable && nightly();
-    if !guided && !arguments.stable {
-        eprintln!("no nightly toolchain: the stable runner makes inputs without looking at coverage");
-    }
+    let guided = !arguments.stable;
     if guided {
         provide()?;
     }
@@ -91,7 +88,6 @@ fn guided_run(name: &str, seconds: &str) -> anyhow::Result<()> {
     let mut command = Command::new(workspace::cache()?.join("tools/bin/cargo-fuzz"));
     command
         .current_dir(&root)
-        .env("RUSTUP_TOOLCHAIN", "nightly")
         // The kernel programs are not what is fuzzed.
         .env("AYA_BUILD_SKIP", "1")
         .args(["run", "--fuzz-dir", FOLDER, "--target-dir"])
@@ -101,5 +97,11 @@ fn guided_run(name: &str, seconds: &str) -> anyhow::Result<()> {
         .arg(root.join("tests/fuzz/corpus").join(name))
         .args(["--", &format!("-max_total_time={seconds}"), "-timeout=20", "-rss_limit_mb=4096"])
         .arg(format!("-artifact_prefix={}/{name}-", out().display()));
+    // Coverage and sanitizer are nightly's options; the compiler of this workspace has them, too, and takes them when it is told so.
+    if nightly() {
+        command.env("RUSTUP_TOOLCHAIN", "nightly");
+    } else {
+        command.env("RUSTC_BOOTSTRAP", "1");
+    }
     process::visible(&mut command)
 }
