@@ -1,5 +1,5 @@
 //! `cargo xtask manifests`: what is deployed, held against the schemas of those who read it, offline. Kubernetes manifests as
-//! kustomize writes them, the Compose project, the GitHub workflow, the Jenkinsfile's grammar, and all YAML.
+//! kustomize writes them, the Compose project, the GitHub workflow, the Jenkinsfile's grammar, all YAML, and the bill of materials.
 
 use std::{
     fs,
@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, bail, ensure};
 
-use crate::{process, setup, workspace};
+use crate::{dist, process, setup, workspace};
 
 /// Kustomizations that a user applies.
 const KUSTOMIZATIONS: [&str; 3] =
@@ -34,6 +34,15 @@ while nodes:
     if node.is_error or node.is_missing:
         sys.exit(f'{sys.argv[1]}:{node.start_point[0] + 1}: this is not Groovy')
     nodes += node.children
+";
+
+/// Fails with what does not fit the schema of a bill of materials.
+const CYCLONEDX: &str = "
+import sys
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+wrong = JsonStrictValidator(SchemaVersion.V1_5).validate_str(open(sys.argv[1]).read())
+sys.exit(str(wrong) if wrong else 0)
 ";
 
 /// Checks everything and says what has been checked.
@@ -65,13 +74,17 @@ pub(crate) fn check() -> anyhow::Result<Vec<String>> {
     said(Command::new(setup::lint_interpreter()?).args(["-c", GROOVY]).arg(root.join("Jenkinsfile")))?;
     checked.push("Jenkinsfile: parsed as Groovy".to_owned());
     checked.push(xtask_commands(&root)?);
+    let bill = scratch("bill.cdx.json")?;
+    dist::write_bill(&bill)?;
+    said(Command::new(setup::lint_interpreter()?).args(["-c", CYCLONEDX]).arg(&bill))?;
+    checked.push("bill of materials: fits CycloneDX 1.5".to_owned());
     Ok(checked)
 }
 
 fn kubernetes(root: &Path, kustomization: &str) -> anyhow::Result<Vec<String>> {
     let kubectl = setup::kubectl()?.context("kubectl is missing; `cargo xtask setup --tests` fetches it")?;
     let manifests = said(Command::new(kubectl).arg("kustomize").arg(root.join(kustomization)))?;
-    let file = scratch(&kustomization.replace('/', "-"))?;
+    let file = scratch(&format!("{}.yaml", kustomization.replace('/', "-")))?;
     fs::write(&file, &manifests).with_context(|| format!("cannot write {}", file.display()))?;
     let report = said(module("kubernetes_validate")?.arg("--strict").arg(&file))?;
     let mut checked = Vec::new();
@@ -151,5 +164,5 @@ fn said(command: &mut Command) -> anyhow::Result<String> {
 fn scratch(name: &str) -> anyhow::Result<PathBuf> {
     let folder = workspace::target().join("xtask");
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    Ok(folder.join(format!("{name}.yaml")))
+    Ok(folder.join(name))
 }

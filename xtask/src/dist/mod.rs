@@ -102,6 +102,13 @@ pub(crate) fn main(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Writes the bill of materials of this checkout on this machine.
+pub(crate) fn write_bill(file: &Path) -> anyhow::Result<()> {
+    let checkout = Checkout::here()?;
+    let bill = sbom::bill(&dependencies::list(&checkout, Target::native()?)?, checkout.epoch)?;
+    fs::write(file, serde_json::to_vec_pretty(&bill)?).with_context(|| format!("cannot write {}", file.display()))
+}
+
 /// Builds a checkout, or takes a program that was built, and packs it.
 fn make(checkout: &Checkout, target: Target, out: &Path, given: Option<&Path>) -> anyhow::Result<Made> {
     fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
