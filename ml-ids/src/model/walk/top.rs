@@ -22,6 +22,7 @@ const _: () = assert!(2 * WIDE < PLACES);
 /// The tops of a forest's trees.
 #[derive(Default)]
 pub(in super::super) struct Tops {
+    #[cfg(target_arch = "x86_64")]
     pub(super) wide: Table,
     pub(super) narrow: Table,
 }
@@ -83,7 +84,11 @@ impl Tops {
             }
         };
         let table = |most| Table::of(forest, weights, most);
-        Self { wide: table(WIDE), narrow: table(NARROW) }
+        Self {
+            #[cfg(target_arch = "x86_64")]
+            wide: table(WIDE),
+            narrow: table(NARROW),
+        }
     }
 }
 
