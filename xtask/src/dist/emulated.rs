@@ -31,7 +31,8 @@ pub(super) fn run(target: Target, program: &Path) -> anyhow::Result<()> {
     for arguments in COMMANDS {
         let say = |target: Target, program: &Path| {
             let mut command = target.start(program)?;
-            output(command.args(arguments).current_dir(workspace::root()).env("RUST_LOG", "error"))
+            let said = output(command.args(arguments).current_dir(workspace::root()).env("RUST_LOG", "error"))?;
+            anyhow::Ok(without_processor(&said))
         };
         let (theirs, ours) = (say(target, program)?, say(native, &own)?);
         ensure!(!theirs.is_empty(), "ml-ids {} says nothing on {}", arguments.join(" "), target.name());
@@ -57,6 +58,15 @@ pub(super) fn run(target: Target, program: &Path) -> anyhow::Result<()> {
     }
     eprintln!("kernel programs: the same code for both, SHA-256 {ours}");
     Ok(())
+}
+
+/// What was said but for the line of `model inspect` that names the instruction set.
+fn without_processor(said: &[u8]) -> Vec<u8> {
+    said.split_inclusive(|byte| *byte == b'\n')
+        .filter(|line| !line.starts_with(b"runtime "))
+        .flatten()
+        .copied()
+        .collect()
 }
 
 /// The first line in which two texts differ.
