@@ -60,7 +60,7 @@ pub(super) fn run(target: Target, program: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What was said but for the line of `model inspect` that names the instruction set.
+/// What was said but for the lines of `model inspect` that name the instruction set and how fast it is.
 fn without_processor(said: &[u8]) -> Vec<u8> {
     said.split_inclusive(|byte| *byte == b'\n')
         .filter(|line| !line.starts_with(b"runtime "))
