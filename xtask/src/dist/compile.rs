@@ -104,6 +104,10 @@ impl Checkout {
         script.push('\n');
         fs::create_dir_all(&self.target_dir).with_context(|| format!("cannot make {}", self.target_dir.display()))?;
         let file = self.target_dir.join("rustc");
+        // Another time of the same compiler would be another compiler to cargo, and everything built anew.
+        if fs::read(&file).is_ok_and(|there| there == script.as_bytes()) {
+            return Ok(file);
+        }
         fs::write(&file, script)
             .and_then(|()| fs::set_permissions(&file, fs::Permissions::from_mode(0o755)))
             .with_context(|| format!("cannot write {}", file.display()))?;
