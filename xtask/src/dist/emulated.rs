@@ -62,11 +62,8 @@ pub(super) fn run(target: Target, program: &Path) -> anyhow::Result<()> {
 
 /// What was said but for the lines of `model inspect` that name the instruction set and how fast it is.
 fn without_processor(said: &[u8]) -> Vec<u8> {
-    said.split_inclusive(|byte| *byte == b'\n')
-        .filter(|line| !line.starts_with(b"runtime "))
-        .flatten()
-        .copied()
-        .collect()
+    let own = |line: &[u8]| [&b"runtime "[..], b"speed "].iter().any(|name| line.starts_with(name));
+    said.split_inclusive(|byte| *byte == b'\n').filter(|line| !own(line)).flatten().copied().collect()
 }
 
 /// The first line in which two texts differ.
