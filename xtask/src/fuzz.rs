@@ -74,10 +74,6 @@ fn targets() -> anyhow::Result<Vec<String>> {
     Ok(list.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect())
 }
 
-fn nightly() -> bool {
-    process::stdout(Command::new("rustup").args(["run", "nightly", "rustc", "--version"])).is_some()
-}
-
 /// What it learns is kept in the build output; the corpus of the repository is only read.
 fn guided_run(name: &str, seconds: &str) -> anyhow::Result<()> {
     let root = workspace::root();
@@ -88,6 +84,8 @@ fn guided_run(name: &str, seconds: &str) -> anyhow::Result<()> {
     let mut command = Command::new(workspace::cache()?.join("tools/bin/cargo-fuzz"));
     command
         .current_dir(&root)
+        // Coverage and sanitizer are nightly's options; the workspace's own compiler takes them when it is told to.
+        .env("RUSTC_BOOTSTRAP", "1")
         // The kernel programs are not what is fuzzed.
         .env("AYA_BUILD_SKIP", "1")
         .args(["run", "--fuzz-dir", FOLDER, "--target-dir"])
@@ -97,11 +95,5 @@ fn guided_run(name: &str, seconds: &str) -> anyhow::Result<()> {
         .arg(root.join("tests/fuzz/corpus").join(name))
         .args(["--", &format!("-max_total_time={seconds}"), "-timeout=20", "-rss_limit_mb=4096"])
         .arg(format!("-artifact_prefix={}/{name}-", out().display()));
-    // Coverage and sanitizer are nightly's options; the compiler of this workspace has them, too, and takes them when it is told so.
-    if nightly() {
-        command.env("RUSTUP_TOOLCHAIN", "nightly");
-    } else {
-        command.env("RUSTC_BOOTSTRAP", "1");
-    }
     process::visible(&mut command)
 }

@@ -149,3 +149,27 @@ fn rust(engine: &Engine) -> anyhow::Result<()> {
     }
     process::visible(command.arg(&folder))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Images are made here under the names that the files give them.
+    #[test]
+    fn every_image_that_is_started_from_can_be_made_here() {
+        let root = workspace::root();
+        let read = |name: &str| fs::read_to_string(root.join(name)).unwrap();
+        let mut named = Vec::new();
+        for file in ["Dockerfile", "deploy/compose/mlflow/Dockerfile", "deploy/compose/s3/Dockerfile"] {
+            let text = read(file);
+            let bases = text.lines().filter_map(|line| line.strip_prefix("FROM ")?.split(' ').next());
+            // A stage's name has no version.
+            named.extend(bases.filter(|base| base.contains(':')).map(str::to_owned));
+        }
+        let compose = read("deploy/compose/compose.yaml");
+        let defaults = compose.lines().filter_map(|line| line.trim().strip_prefix("image: ${")?.split_once(":-"));
+        named.extend(defaults.map(|(_, image)| image.trim_end_matches('}').to_owned()));
+        assert!(ALL.iter().all(|image| named.iter().any(|name| name == image)), "{named:?}");
+        assert!(named.iter().all(|name| ALL.contains(&name.as_str())), "{named:?}");
+    }
+}

@@ -2,7 +2,6 @@
 //! loaded by the sensor, whose numbers its Prometheus reads, with its Alertmanager in reach.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -13,8 +12,8 @@ use serde_json::Value;
 
 use super::{
     bases,
-    engine::{self, Engine},
-    exercise::{ADDRESSES, NAMESPACES, Network, WIRE, fetch, until, verdicts},
+    engine::Engine,
+    exercise::{CONNECTIONS, Folders, NAMESPACES, Network, WIRE, connect, fetch, until, verdicts},
 };
 use crate::{process, setup, workspace};
 
@@ -22,7 +21,6 @@ const FOLDER: &str = "deploy/compose";
 /// Images that `compose.yaml` builds besides the sensor's, and from which folder.
 const OWN: [(&str, &str); 2] = [("ml-ids-mlflow", "mlflow"), ("ml-ids-s3", "s3")];
 const MODEL: &str = "ids";
-const CONNECTIONS: usize = 10;
 /// MLflow takes half a minute to come up on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(240);
 
@@ -41,13 +39,7 @@ pub(super) fn build(engine: &Engine) -> anyhow::Result<()> {
 pub(super) fn run() -> anyhow::Result<Vec<String>> {
     setup::registry_client()?;
     let mut network = Network::make()?;
-    let scratch = workspace::target().join("xtask/compose");
-    engine::remove(&scratch)?;
-    let (logs, site) = (scratch.join("logs"), scratch.join("site"));
-    for folder in [&logs, &site] {
-        fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    }
-    fs::write(site.join("index.html"), "x".repeat(4096))?;
+    let Folders { logs, site, .. } = Folders::make("compose")?;
     let engine = Engine::start(Some(NAMESPACES[0]))?;
     network.serve(&site)?;
     let project = Project { engine: &engine, logs };
@@ -70,9 +62,7 @@ pub(super) fn run() -> anyhow::Result<Vec<String>> {
     })?;
     seen.push("a model registered at MLflow and stored in S3 is loaded by its name alone".to_owned());
 
-    for _ in 0..CONNECTIONS {
-        fetch(&format!("http://{}:8080/", ADDRESSES[1])).context("the web server has stopped answering")?;
-    }
+    connect()?;
     project.wait("verdicts are in the mounted folder", || Ok(verdicts(&project.logs) >= CONNECTIONS))?;
     seen.push(format!("{} verdicts of {CONNECTIONS} connections in the mounted folder", verdicts(&project.logs)));
 

@@ -15,13 +15,13 @@ use crate::{process, workspace};
 
 /// The sensor's side and the other.
 pub(super) const NAMESPACES: [&str; 2] = ["ml-ids-image", "ml-ids-image-peer"];
-/// Its ends.
+/// The ends of the wire between them.
 pub(super) const WIRE: [&str; 2] = ["image0", "image1"];
-/// And what they are called.
+/// Addresses of these ends.
 pub(super) const ADDRESSES: [&str; 2] = ["10.88.0.1", "10.88.0.2"];
 const CONTAINER: &str = "ml-ids-image";
 /// Connections that are made.
-const CONNECTIONS: u32 = 10;
+pub(super) const CONNECTIONS: usize = 10;
 /// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Longest that the sensor may take to end, as Docker counts it.
@@ -91,14 +91,8 @@ impl Drop for Network {
 /// Runs the image as `deploy/compose` does, and returns what was seen, a line each.
 pub(super) fn run() -> anyhow::Result<Vec<String>> {
     let mut network = Network::make()?;
-    let scratch = workspace::target().join("xtask/image");
-    super::engine::remove(&scratch)?;
-    let (logs, site) = (scratch.join("logs"), scratch.join("site"));
-    for folder in [&logs, &site] {
-        fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    }
+    let Folders { scratch, logs, site } = Folders::make("image")?;
     std::os::unix::fs::chown(&logs, Some(65532), Some(65532)).context("cannot give the log folder away")?;
-    fs::write(site.join("index.html"), "x".repeat(4096))?;
     let engine = Engine::start(Some(NAMESPACES[0]))?;
     network.serve(&site)?;
     let mut seen = Vec::new();
@@ -106,9 +100,7 @@ pub(super) fn run() -> anyhow::Result<Vec<String>> {
     seen.push("what needs no capability starts without any".to_owned());
     let container = Container::start(&engine, &logs)?;
     seen.push(format!("attached {:.1} s after the start", container.attached()?.as_secs_f64()));
-    for _ in 0..CONNECTIONS {
-        fetch(&format!("http://{}:8080/", ADDRESSES[1])).context("the web server has stopped answering")?;
-    }
+    connect()?;
     seen.push(container.sees_traffic()?);
     seen.push(in_the_folder(&logs)?);
     seen.push(container.is_healthy()?);
@@ -116,6 +108,36 @@ pub(super) fn run() -> anyhow::Result<Vec<String>> {
     drop(container);
     seen.push(pins(&engine, &scratch)?);
     Ok(seen)
+}
+
+/// Where an exercise works.
+pub(super) struct Folders {
+    scratch: PathBuf,
+    /// What the sensor writes.
+    pub(super) logs: PathBuf,
+    /// What the web server has.
+    pub(super) site: PathBuf,
+}
+
+impl Folders {
+    pub(super) fn make(name: &str) -> anyhow::Result<Self> {
+        let scratch = workspace::target().join("xtask").join(name);
+        super::engine::remove(&scratch)?;
+        let (logs, site) = (scratch.join("logs"), scratch.join("site"));
+        for folder in [&logs, &site] {
+            fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        }
+        fs::write(site.join("index.html"), "x".repeat(4096))?;
+        Ok(Self { scratch, logs, site })
+    }
+}
+
+/// Makes the connections, one after the other.
+pub(super) fn connect() -> anyhow::Result<()> {
+    for _ in 0..CONNECTIONS {
+        fetch(&format!("http://{}:8080/", ADDRESSES[1])).context("the web server has stopped answering")?;
+    }
+    Ok(())
 }
 
 /// As root with `--pin`: the sensor becomes its user, its programs go on when it has ended, and are removed by hand.
@@ -206,7 +228,7 @@ impl<'a> Container<'a> {
         };
         until("every connection is judged", PATIENCE, || {
             judged = number(&health()?, "scored").unwrap_or(0);
-            Ok(judged >= u64::from(CONNECTIONS))
+            Ok(judged >= CONNECTIONS as u64)
         })
         .with_context(|| format!("{judged} flows judged\n{}", self.said()))?;
         Ok(format!("{judged} flows judged of {CONNECTIONS} connections"))
@@ -250,8 +272,7 @@ impl Drop for Container<'_> {
 
 /// What the sensor writes lands outside of the container.
 fn in_the_folder(logs: &Path) -> anyhow::Result<String> {
-    let most = CONNECTIONS as usize;
-    until("verdicts are in the mounted folder", PATIENCE, || Ok(verdicts(logs) >= most))
+    until("verdicts are in the mounted folder", PATIENCE, || Ok(verdicts(logs) >= CONNECTIONS))
         .with_context(|| format!("{} lines in {}", verdicts(logs), logs.display()))?;
     Ok(format!("{} verdicts in the mounted folder", verdicts(logs)))
 }

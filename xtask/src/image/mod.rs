@@ -163,3 +163,17 @@ fn timed<T>(
     times.push((what, started.elapsed()));
     Ok(done)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_is_given_is_treated_as_the_dockerfile_treats_its_own() {
+        let dockerfile = fs::read_to_string(workspace::root().join("Dockerfile")).unwrap();
+        let (_, treated) = BUILT.split_once("RUN objcopy").unwrap();
+        for command in format!("objcopy{treated}").split("&&").map(|command| command.trim_matches([' ', '\\', '\n'])) {
+            assert!(dockerfile.contains(command), "the Dockerfile has no {command}");
+        }
+    }
+}

@@ -11,11 +11,9 @@ echo 'service'
 check 'it starts, confined, and is healthy' answers
 [ "$(state NoNewPrivs)" = 1 ] || fail 'it may gain privileges'
 [ "$(state Seccomp)" = 2 ] || fail 'its system calls are not filtered'
-if ml-ids run --help | grep -q -- --keep-privileges; then
-    user=$(id -u ml-ids)
-    check 'it has become its user' [ "$(state Uid | tr '\t' ' ')" = "$user $user $user $user" ]
-    check 'it has no capabilities' [ "$(state CapEff)" = 0000000000000000 ]
-fi
+user=$(id -u ml-ids)
+check 'it has become its user' [ "$(state Uid | tr '\t' ' ')" = "$user $user $user $user" ]
+check 'it has no capabilities' [ "$(state CapEff)" = 0000000000000000 ]
 check 'its log is where the configuration says' test -e /var/log/ml-ids/eve.json
 check 'it reloads' systemctl reload ml-ids
 check 'it goes on' answers
