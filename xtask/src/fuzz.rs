@@ -86,8 +86,6 @@ fn guided_run(name: &str, seconds: &str) -> anyhow::Result<()> {
         .current_dir(&root)
         // Coverage and sanitizer are nightly's options; the workspace's own compiler takes them when it is told to.
         .env("RUSTC_BOOTSTRAP", "1")
-        // The kernel programs are not what is fuzzed.
-        .env("AYA_BUILD_SKIP", "1")
         .args(["run", "--fuzz-dir", FOLDER, "--target-dir"])
         .arg(workspace::target().join("cargo-fuzz"))
         .arg(name)
